@@ -1,0 +1,142 @@
+package delta
+
+import (
+	"io"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// applier verifies patches against what is known of the target and writes them.
+// It is owned by the receiver's run.
+type applier struct {
+	tgt   Target
+	r     block.Range
+	patch wire.Patch     // decoded into
+	next  []block.Digest // block digests of the extent when patched
+}
+
+func newApplier(tgt Target, r block.Range) applier {
+	return applier{tgt: tgt, r: r, next: make([]block.Digest, block.Count(block.ExtentSize, r.BlockSize))}
+}
+
+// apply brings e to the digest of the patch. Nothing is written when the patch
+// does not lead there: then ok is false. Blocks that hold the right bytes
+// already are not written.
+func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
+	if err := a.check(e); err != nil {
+		return false, err
+	}
+	old := e.blockDigests(a.r.BlockSize)
+	next := a.next[:len(old)]
+	copy(next, old)
+	data := a.patch.Data
+	for _, r := range a.patch.Runs {
+		_, n := a.bytes(e, r)
+		blocks := next[r.First : int(r.First)+int(r.Count)]
+		if r.Zero {
+			block.ZeroDigests(blocks, n, a.r.BlockSize)
+			continue
+		}
+		block.Digests(blocks, data[:n], a.r.BlockSize)
+		data = data[n:]
+	}
+	if block.ExtentDigest(next) != a.patch.Digest {
+		return false, nil
+	}
+	if err := a.write(e, old, next, sum); err != nil {
+		return false, err
+	}
+	copy(e.sums, next)
+	e.blocks, e.digest, e.zero = e.sums[:len(next)], a.patch.Digest, false
+	return true, nil
+}
+
+// check refuses a patch that does not fit the extent.
+func (a *applier) check(e *extent) error {
+	blocks, want := block.Count(e.length, a.r.BlockSize), 0
+	for _, r := range a.patch.Runs {
+		if int(r.First)+int(r.Count) > blocks {
+			return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d goes past its end", e.index)
+		}
+		if _, n := a.bytes(e, r); !r.Zero {
+			want += n
+		}
+	}
+	if len(a.patch.Data) != want {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d has %d bytes of data, not %d", e.index, len(a.patch.Data), want)
+	}
+	return nil
+}
+
+// bytes returns where in the extent a run starts and how long it is, in bytes.
+func (a *applier) bytes(e *extent, r wire.Run) (from, n int) {
+	from = int(r.First) * a.r.BlockSize
+	return from, min(int(r.Count)*a.r.BlockSize, e.length-from)
+}
+
+// write writes the blocks of the patch whose digest changes.
+func (a *applier) write(e *extent, old, next []block.Digest, sum *wire.Summary) error {
+	data := a.patch.Data
+	changed := int64(0)
+	for _, r := range a.patch.Runs {
+		_, n := a.bytes(e, r)
+		var bytes []byte
+		if !r.Zero {
+			bytes, data = data[:n], data[n:]
+		}
+		w, err := a.writeRun(e, r, bytes, old, next)
+		if err != nil {
+			return err
+		}
+		changed += w
+		if r.Zero {
+			sum.Zeroed += w
+		} else {
+			sum.Data += w
+		}
+	}
+	sum.Equal += int64(e.length) - changed
+	return nil
+}
+
+// writeRun writes the changed blocks of one run, neighbours together, and
+// returns how many bytes that were. bytes is the content of the run unless it
+// becomes zero.
+func (a *applier) writeRun(e *extent, r wire.Run, bytes []byte, old, next []block.Digest) (changed int64, err error) {
+	start, _ := a.bytes(e, r)
+	end := int(r.First) + int(r.Count)
+	for i := int(r.First); i < end; i++ {
+		first := i
+		for i < end && old[i] != next[i] {
+			i++
+		}
+		if i == first {
+			continue
+		}
+		from, to := first*a.r.BlockSize, min(i*a.r.BlockSize, e.length)
+		if r.Zero {
+			err = a.tgt.Zero(e.offset+int64(from), int64(to-from))
+		} else {
+			_, err = a.tgt.WriteAt(bytes[from-start:to-start], e.offset+int64(from))
+		}
+		if err != nil {
+			return changed, err
+		}
+		changed += int64(to - from)
+	}
+	return changed, nil
+}
+
+// readFull reads all of p at off. A source that ends early is an error: what is
+// open has shrunk.
+func readFull(src Source, p []byte, off int64) error {
+	n, err := src.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		return wire.Errorf(wire.CodeSource, "ended at byte %d while it was read: its size changed", off+int64(n))
+	}
+	return err
+}

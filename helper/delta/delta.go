@@ -1,0 +1,61 @@
+// Package delta turns the content of a target into that of a source by moving
+// only the blocks that differ. A Sender reads the source, a Receiver scans and
+// writes the target; they talk in frames of package wire over a Link. The
+// package knows neither devices nor transports: it imports neither os nor net.
+//
+// Both ends read and hash at once, from the first moment on. The stages, each
+// working on whole extents:
+//
+//	receiver: scan (workers) -> announce (digests, in order) ...
+//	sender:   scan (workers) -> settle (compare, in order) -> patch ...
+//	receiver: apply (verify, write) -> sync -> root
+//
+// Memory is bounded: the sender holds [Hold] extents, the receiver the block
+// digests of a window of extents.
+package delta
+
+import (
+	"context"
+	"io"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// Hold is the number of extents whose data a sender keeps in memory: being
+// scanned, waiting for the receiver's digests, or patched but not yet applied.
+const Hold = 12
+
+// Window is the number of extents by which a receiver may run ahead.
+const Window = 256
+
+// Link carries the frames of one transfer.
+type Link interface {
+	// Next returns the next frame from the other end; the caller releases it.
+	Next(ctx context.Context) (wire.Frame, error)
+	// Write sends m and may keep nothing of it. Several goroutines may write.
+	Write(m wire.Message) error
+}
+
+// Source is what a Sender reads. Its methods may be called concurrently.
+type Source interface {
+	io.ReaderAt
+	// Data returns the first range [start, stop) within [off, end) that may hold
+	// anything but zeros; start = stop = end when there is none.
+	Data(off, end int64) (start, stop int64, err error)
+}
+
+// Target is what a Receiver brings up to date.
+type Target interface {
+	Source
+	io.WriterAt
+	// Zero makes n bytes at off read as zeros.
+	Zero(off, n int64) error
+	// Sync makes all that was written durable.
+	Sync() error
+}
+
+// Completer is a Source that knows only at its end whether it was whole. The
+// sender asks before it declares the range finished.
+type Completer interface {
+	Complete() error
+}

@@ -1,0 +1,142 @@
+package delta
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// hear takes the frames of the receiver until ctx ends, which run sees to, or
+// the receiver has finished. It checks each against what the receiver may say
+// now, so that what it stores is bounded by the window and by Hold.
+func (s *sender) hear(ctx context.Context) error {
+	for {
+		f, err := s.link.Next(ctx)
+		if err != nil {
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}
+		err = s.take(&f)
+		f.Release()
+		if err != nil || f.Type == wire.TypeFinished {
+			return err
+		}
+	}
+}
+
+// take stores one frame of the receiver.
+func (s *sender) take(f *wire.Frame) error {
+	defer s.signal()
+	switch f.Type {
+	case wire.TypeDigests:
+		return s.takeDigests(f)
+	case wire.TypeBlocks:
+		return s.takeBlocks(f)
+	case wire.TypeApplied:
+		var m wire.Applied
+		if err := f.Decode(&m); err != nil {
+			return err
+		}
+		return s.takeApplied(m.Extent)
+	case wire.TypeResend:
+		var m wire.Resend
+		if err := f.Decode(&m); err != nil {
+			return err
+		}
+		return s.takeResend(m.Extent)
+	case wire.TypeFinished:
+		m := new(wire.Finished)
+		if err := f.Decode(m); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.finished = m
+		return nil
+	}
+	return unexpected(f)
+}
+
+func (s *sender) takeDigests(f *wire.Frame) error {
+	var m wire.Digests
+	if err := f.Decode(&m); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := int64(m.Len())
+	if m.First != s.heard || s.heard+n > min(s.limit, s.r.Extents()) {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: digests of extents %d to %d, expected %d and at most %d", m.First, m.First+n, s.heard, s.limit)
+	}
+	for i := range n {
+		s.theirs[(s.heard+i)%s.window] = m.At(int(i))
+	}
+	s.heard += n
+	return nil
+}
+
+func (s *sender) takeBlocks(f *wire.Frame) error {
+	var m wire.Blocks
+	if err := f.Decode(&m); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.pending[m.Extent]
+	if e == nil || e.state != stateWanted || len(e.short) != 0 || m.Len() != block.Count(e.length, s.r.BlockSize) {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: block digests of extent %d were not asked for", m.Extent)
+	}
+	e.short = append(e.short, m.Sums...)
+	s.ready = append(s.ready, e)
+	return nil
+}
+
+// takeApplied queues an extent whose memory run may give back.
+func (s *sender) takeApplied(i int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.pending[i]
+	if e == nil || e.state != statePatched && e.state != stateResent {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: extent %d was applied but not sent", i)
+	}
+	e.state = stateSettled
+	s.ready = append(s.ready, e)
+	return nil
+}
+
+// takeResend queues the whole extent, once: a second failure is no accident of
+// truncated digests.
+func (s *sender) takeResend(i int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.pending[i]
+	if e == nil || e.state != statePatched {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: resending of extent %d makes no sense", i)
+	}
+	e.state = stateResent
+	s.ready = append(s.ready, e)
+	return nil
+}
+
+// signal wakes run.
+func (s *sender) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // run has not seen the last signal yet: it will find both
+	}
+}
+
+func unexpected(f *wire.Frame) error {
+	return wire.Errorf(wire.CodeProtocol, "protocol error: frame of type %#02x during a transfer", uint8(f.Type))
+}
+
+// corrupted says that n bytes at off are not what they should be.
+func corrupted(off, n int64, why string) error {
+	e := wire.Errorf(wire.CodeCorrupted, "bytes %d to %d: %s: copy again", off, off+n, why)
+	e.Offset = off
+	return e
+}

@@ -1,0 +1,92 @@
+package delta
+
+import (
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// against says what is known of the receiver's extent when a patch is made.
+type against uint8
+
+const (
+	whole         against = iota // nothing: all blocks are sent
+	againstZero                  // it is zero: all blocks that are not
+	againstBlocks                // its truncated block digests are in extent.short
+)
+
+// sendPatch sends the runs of e that differ from what is known of the receiver's.
+func (s *sender) sendPatch(e *extent, a against) error {
+	p := &s.patch
+	p.Extent, p.Digest, p.Runs = e.index, e.digest, p.Runs[:0]
+	size := s.r.BlockSize
+	if e.zero {
+		p.Runs = append(p.Runs, wire.Run{Zero: true, Count: uint16(block.Count(e.length, size))})
+	}
+	full := block.ZeroSum(size)
+	for i, d := range e.blocks {
+		zero := d == full || i == len(e.blocks)-1 && d == block.ZeroSum(e.length-i*size)
+		switch a {
+		case againstZero:
+			if zero {
+				continue
+			}
+		case againstBlocks:
+			if d.Short() == block.Short(e.short[i*block.ShortSize:]) {
+				continue
+			}
+		}
+		p.Runs = addBlock(p.Runs, i, zero)
+	}
+	p.Data = s.gather(e, p.Runs)
+	s.countPatch(e, p)
+	return s.link.Write(p)
+}
+
+// addBlock appends block i to the last run when that is its neighbour and alike.
+func addBlock(runs []wire.Run, i int, zero bool) []wire.Run {
+	if n := len(runs); n > 0 {
+		last := &runs[n-1]
+		if last.Zero == zero && int(last.First)+int(last.Count) == i {
+			last.Count++
+			return runs
+		}
+	}
+	return append(runs, wire.Run{Zero: zero, First: uint16(i), Count: 1})
+}
+
+// gather returns the data of runs in one piece: from where it lies when it is
+// one run, else copied to scratch.
+func (s *sender) gather(e *extent, runs []wire.Run) []byte {
+	size, n := s.r.BlockSize, 0
+	var data []byte
+	for _, r := range runs {
+		if r.Zero {
+			continue
+		}
+		from := int(r.First) * size
+		part := e.data[from:min(from+int(r.Count)*size, e.length)]
+		if n == 0 {
+			data = part
+		} else {
+			if n == 1 {
+				data = append((*s.scratch)[:0], data...)
+			}
+			data = append(data, part...)
+		}
+		n++
+	}
+	return data
+}
+
+func (s *sender) countPatch(e *extent, p *wire.Patch) {
+	var zeroed int64
+	for _, r := range p.Runs {
+		if r.Zero {
+			from := int64(r.First) * int64(s.r.BlockSize)
+			zeroed += min(int64(r.Count)*int64(s.r.BlockSize), int64(e.length)-from)
+		}
+	}
+	s.sum.Data += int64(len(p.Data))
+	s.sum.Zeroed += zeroed
+	s.sum.Equal += int64(e.length) - int64(len(p.Data)) - zeroed
+}

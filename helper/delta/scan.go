@@ -1,0 +1,172 @@
+package delta
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+)
+
+// maxWorkers bounds the goroutines that read and hash one range: more sessions,
+// not more workers, make use of many cores.
+const maxWorkers = 4
+
+// extent is one scanned extent. It is owned by one stage at a time.
+type extent struct {
+	index  int64
+	offset int64 // bytes, on the device
+	length int   // bytes
+	digest block.Digest
+	blocks []block.Digest // of each block; not set when zero
+	zero   bool           // all bytes are zero
+	hole   bool           // zero, and known without reading
+	data   []byte         // content; not set when zero, or when the scanner keeps none
+
+	sums  []block.Digest // memory of blocks
+	buf   *[]byte        // memory of data
+	state state          // owned by the stage that follows the scan
+	short []byte         // sender: the receiver's truncated block digests, when they came
+}
+
+// state is how far an extent is, at one end.
+type state uint8
+
+const (
+	stateScanned state = iota
+	stateWanted        // block digests were asked for
+	statePatched       // sender: patch sent
+	stateResent        // whole extent sent, or asked for
+	stateSettled       // receiver: equal, or patch applied
+)
+
+// scanner reads and hashes the extents of a range in parallel and delivers them
+// in order.
+type scanner struct {
+	src   Source
+	r     block.Range
+	keep  bool           // extents keep their data
+	free  chan *extent   // extents to fill; what is not free bounds the memory
+	order []chan *extent // slot i%len holds extent i when it is scanned
+
+	mu    sync.Mutex
+	next  int64 // extent; hold mu
+	start int64 // [start, stop) is the data range found last; hold mu
+	stop  int64
+}
+
+// newScanner scans r with at most ahead extents taken and not given back.
+func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
+	s := &scanner{src: src, r: r, keep: keep, free: make(chan *extent, ahead), order: make([]chan *extent, ahead)}
+	for i := range ahead {
+		s.order[i] = make(chan *extent, 1)
+		s.free <- nil // extents are made when they are first needed
+	}
+	return s
+}
+
+// workers is the number of goroutines that should call run.
+func (s *scanner) workers() int {
+	return int(min(int64(min(runtime.GOMAXPROCS(0), maxWorkers)), s.r.Extents()))
+}
+
+// run scans extents until none is left.
+func (s *scanner) run(ctx context.Context) error {
+	buf := getBuffer()
+	defer func() { putBuffer(buf) }()
+	for {
+		var e *extent
+		select {
+		case e = <-s.free:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if e == nil {
+			e = &extent{sums: make([]block.Digest, block.Count(block.ExtentSize, s.r.BlockSize))}
+		}
+		more, err := s.take(e)
+		if err != nil || !more {
+			return err
+		}
+		if !e.hole {
+			if err := s.read(e, *buf); err != nil {
+				return err
+			}
+			if s.keep && !e.zero {
+				e.buf, e.data, buf = buf, (*buf)[:e.length], getBuffer()
+			}
+		}
+		s.order[e.index%int64(len(s.order))] <- e
+	}
+}
+
+// take assigns the next extent to e and finds out whether it is a hole. Its
+// order is that of the free extents, so that the oldest extent always has one.
+func (s *scanner) take(e *extent) (more bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == s.r.Extents() {
+		return false, nil
+	}
+	e.index = s.next
+	s.next++
+	e.offset, e.length = s.r.Extent(e.index)
+	e.state, e.short = stateScanned, e.short[:0]
+	end := e.offset + int64(e.length)
+	if s.stop <= e.offset {
+		s.start, s.stop, err = s.src.Data(e.offset, s.r.Offset+s.r.Length)
+		if err != nil {
+			return false, err
+		}
+	}
+	if e.hole = s.start >= end; e.hole {
+		e.setZero(s.r.BlockSize)
+	}
+	return true, nil
+}
+
+// read fills e from the source.
+func (s *scanner) read(e *extent, buf []byte) error {
+	data := buf[:e.length]
+	if err := readFull(s.src, data, e.offset); err != nil {
+		return err
+	}
+	if block.IsZero(data) {
+		e.setZero(s.r.BlockSize)
+		return nil
+	}
+	e.zero = false
+	e.blocks = block.Digests(e.sums, data, s.r.BlockSize)
+	e.digest = block.ExtentDigest(e.blocks)
+	return nil
+}
+
+func (e *extent) setZero(blockSize int) {
+	e.zero, e.blocks = true, nil
+	e.digest = block.ZeroExtent(e.length, blockSize)
+}
+
+// blockDigests returns the digests of all blocks, also for a zero extent.
+func (e *extent) blockDigests(blockSize int) []block.Digest {
+	if e.zero {
+		return block.ZeroDigests(e.sums, e.length, blockSize)
+	}
+	return e.blocks
+}
+
+// recycle gives e back to the scanner.
+func (s *scanner) recycle(e *extent) {
+	if e.data != nil {
+		putBuffer(e.buf)
+		e.data, e.buf = nil, nil
+	}
+	s.free <- e
+}
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, block.ExtentSize)
+	return &b
+}}
+
+func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
+func putBuffer(b *[]byte) { buffers.Put(b) }

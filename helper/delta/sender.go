@@ -1,0 +1,258 @@
+package delta
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// advanceStep is how many extents the floor moves between two Advance frames.
+const advanceStep = 4
+
+// sender is one running Send.
+//
+// Three kinds of goroutines: the scanner's workers; hear, which takes all frames
+// of the receiver and never waits for anything, so that the receiver can always
+// write; and run, which settles extents in order and does all the writing.
+type sender struct {
+	link   Link
+	src    Source
+	r      block.Range
+	scan   *scanner
+	window int64
+
+	mu       sync.Mutex
+	theirs   []block.Digest    // slot i%window: the receiver's digest of extent i; hold mu
+	heard    int64             // extents whose digest came; hold mu
+	limit    int64             // extents whose digest may come; hold mu
+	pending  map[int64]*extent // waiting for Blocks, Applied or Resend; hold mu
+	ready    []*extent         // pending extents to patch now; hold mu
+	finished *wire.Finished    // hold mu
+	wake     chan struct{}     // something above changed
+
+	sum     wire.Summary // owned by run
+	floor   int64        // extents settled; owned by run
+	told    int64        // floor of the last Advance; owned by run
+	root    *block.RootHash
+	patch   wire.Patch // reused by run
+	scratch *[]byte    // data of patch; owned by run
+}
+
+// Send brings the receiver at the other end of link to the content of range r of
+// src. It returns when the receiver has made the range durable and both roots
+// are equal, and all its goroutines have ended. window is what the receiver was
+// told, in extents.
+func Send(ctx context.Context, link Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
+	s := &sender{
+		link: link, src: src, r: r, window: window, limit: window,
+		scan:    newScanner(src, r, Hold, true),
+		theirs:  make([]block.Digest, window),
+		pending: make(map[int64]*extent),
+		wake:    make(chan struct{}, 1),
+		root:    block.NewRootHash(r),
+		scratch: getBuffer(),
+	}
+	defer putBuffer(s.scratch)
+	g, ctx := errgroup.WithContext(ctx)
+	if st, ok := src.(*Stream); ok {
+		defer context.AfterFunc(ctx, func() { st.Stop(context.Cause(ctx)) })()
+	}
+	hearing, enough := context.WithCancel(ctx)
+	for range s.scan.workers() {
+		g.Go(func() error { return s.scan.run(ctx) })
+	}
+	g.Go(func() error { return s.hear(hearing) })
+	g.Go(func() error {
+		defer enough()
+		return s.run(ctx)
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return &s.sum, nil
+}
+
+// run settles all extents, then has the receiver finish.
+func (s *sender) run(ctx context.Context) error {
+	var cur *extent // the next extent in order, when it is scanned
+	for {
+		if err := s.answer(); err != nil {
+			return err
+		}
+		if err := s.advance(); err != nil {
+			return err
+		}
+		var scanned chan *extent
+		switch {
+		case cur != nil:
+			if theirs, ok := s.digest(cur.index); ok {
+				if err := s.settle(cur, theirs); err != nil {
+					return err
+				}
+				cur = nil
+				continue
+			}
+		case s.floor < s.r.Extents():
+			scanned = s.scan.order[s.floor%int64(len(s.scan.order))]
+		case s.idle():
+			return s.finish(ctx)
+		}
+		select {
+		case cur = <-scanned:
+		case <-s.wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// digest returns the receiver's digest of extent i, when it came.
+func (s *sender) digest(i int64) (block.Digest, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.theirs[i%s.window], i < s.heard
+}
+
+// idle tells whether the receiver has applied all that it was sent.
+func (s *sender) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) == 0
+}
+
+// settle compares e with the receiver's digest and sends what that calls for.
+func (s *sender) settle(e *extent, theirs block.Digest) error {
+	s.root.Add(e.digest)
+	s.floor++
+	s.count(e)
+	var err error
+	switch {
+	case e.digest == theirs:
+		s.sum.Equal += int64(e.length)
+		s.scan.recycle(e)
+	case e.zero:
+		err = s.sendPatch(e, whole)
+		s.scan.recycle(e)
+	case theirs == block.ZeroExtent(e.length, s.r.BlockSize):
+		s.park(e, statePatched)
+		err = s.sendPatch(e, againstZero)
+	default:
+		s.park(e, stateWanted)
+		want := wire.Want{}
+		want.Extent = e.index
+		err = s.link.Write(&want)
+	}
+	return err
+}
+
+func (s *sender) count(e *extent) {
+	if e.hole {
+		s.sum.Holes += int64(e.length)
+	} else {
+		s.sum.Scanned += int64(e.length)
+	}
+}
+
+// park keeps e until the receiver answers.
+func (s *sender) park(e *extent, st state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.state = st
+	s.pending[e.index] = e
+}
+
+// advance tells the receiver the floor, every few extents and at the end, and
+// lets it run a window ahead of the oldest extent that it must still know. A
+// receiver that has used up its window is told at once when there is more.
+func (s *sender) advance() error {
+	s.mu.Lock()
+	oldest := s.floor
+	for i := range s.pending {
+		oldest = min(oldest, i)
+	}
+	limit := max(s.limit, min(oldest+s.window, s.r.Extents()))
+	starved := s.heard == s.limit && limit > s.limit
+	moved := s.floor - s.told
+	due := starved || moved >= advanceStep || moved > 0 && s.floor == s.r.Extents()
+	if due {
+		s.limit = limit
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	s.told = s.floor
+	return s.link.Write(&wire.Advance{Floor: s.floor, Limit: limit})
+}
+
+// answer handles the extents that the receiver spoke of.
+func (s *sender) answer() error {
+	for {
+		e, st := s.nextReady()
+		var err error
+		switch st {
+		case stateScanned:
+			return nil
+		case stateSettled:
+			s.scan.recycle(e)
+		case stateResent:
+			err = s.sendPatch(e, whole)
+		default:
+			err = s.sendPatch(e, againstBlocks)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// nextReady takes an extent from ready; stateScanned means that there is none.
+func (s *sender) nextReady() (*extent, state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ready) == 0 {
+		return nil, stateScanned
+	}
+	e := s.ready[0]
+	s.ready = s.ready[1:]
+	switch e.state {
+	case stateSettled:
+		delete(s.pending, e.index)
+	case stateWanted:
+		e.state = statePatched
+	}
+	return e, e.state
+}
+
+// finish has the receiver make the range durable and compares the roots.
+func (s *sender) finish(ctx context.Context) error {
+	if c, ok := s.src.(Completer); ok {
+		if err := c.Complete(); err != nil {
+			return err
+		}
+	}
+	s.sum.Root = s.root.Sum()
+	if err := s.link.Write(&wire.Finish{Root: s.sum.Root}); err != nil {
+		return err
+	}
+	for {
+		s.mu.Lock()
+		finished := s.finished
+		s.mu.Unlock()
+		if finished != nil {
+			if finished.Root != s.sum.Root {
+				return corrupted(s.r.Offset, s.r.Length, "the target does not hold what was sent")
+			}
+			return nil
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

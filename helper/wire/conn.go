@@ -1,0 +1,188 @@
+package wire
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// Frame is one frame as it came from the stream. Its payload lies in a pooled
+// buffer that the owner of the frame gives back with Release.
+type Frame struct {
+	Type    Type
+	Payload []byte // valid until Release
+	buf     *buffer
+}
+
+// Release gives the payload back. Messages decoded from it are then invalid.
+// A second call does nothing.
+func (f *Frame) Release() {
+	if f.buf != nil {
+		f.buf.pool.Put(f.buf)
+	}
+	*f = Frame{Type: f.Type}
+}
+
+// Decode unmarshals the payload into m, which must be of the frame's type.
+func (f *Frame) Decode(m Message) error {
+	if f.Type != m.Type() {
+		return fmt.Errorf("protocol error: frame of type %#02x where %#02x was expected", uint8(f.Type), uint8(m.Type()))
+	}
+	return Unmarshal(f.Payload, m)
+}
+
+type buffer struct {
+	b    []byte
+	pool *sync.Pool
+}
+
+var controlPool, bulkPool sync.Pool
+
+func init() {
+	controlPool.New = func() any { return &buffer{make([]byte, MaxControl), &controlPool} }
+	bulkPool.New = func() any { return &buffer{make([]byte, MaxBulk), &bulkPool} }
+}
+
+// smallPayload is a size below which a bulk frame is read into a control
+// buffer: scattered changes come as many small patches.
+const smallPayload = MaxControl
+
+// Reader reads frames from a byte stream. It is for one goroutine.
+type Reader struct {
+	r    *bufio.Reader
+	head [HeaderSize]byte
+}
+
+// NewReader reads frames from r.
+func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, 64<<10)} }
+
+// Next reads the next frame. It returns io.EOF at the end of the stream between
+// frames, io.ErrUnexpectedEOF within one, ErrTooLong before anything is
+// allocated when the length is over the limit of the type, and ErrInvalid when
+// reserved bits are set.
+func (r *Reader) Next() (Frame, error) {
+	if _, err := io.ReadFull(r.r, r.head[:]); err != nil {
+		return Frame{}, err
+	}
+	t, n, err := parseHeader(&r.head)
+	if err != nil {
+		return Frame{}, err
+	}
+	pool := &controlPool
+	if n > smallPayload {
+		pool = &bulkPool
+	}
+	buf := pool.Get().(*buffer)
+	f := Frame{Type: t, Payload: buf.b[:n], buf: buf}
+	if _, err := io.ReadFull(r.r, f.Payload); err != nil {
+		f.Release()
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return Frame{}, err
+	}
+	return f, nil
+}
+
+func parseHeader(h *[HeaderSize]byte) (Type, int, error) {
+	t, n := Type(h[0]), binary.BigEndian.Uint32(h[4:])
+	switch {
+	case h[1] != 0 || h[2] != 0 || h[3] != 0:
+		return 0, 0, fmt.Errorf("frame of type %#02x: reserved bits: %w", h[0], ErrInvalid)
+	case n > uint32(t.maxPayload()):
+		return 0, 0, fmt.Errorf("frame of type %#02x with %d bytes: %w", h[0], n, ErrTooLong)
+	}
+	return t, int(n), nil
+}
+
+// SkipTo discards what comes before the magic, MaxPreamble bytes at most, and the
+// magic itself. It returns what was skipped, for a message to the user.
+func (r *Reader) SkipTo(magic string) (skipped []byte, err error) {
+	for len(skipped) < MaxPreamble {
+		b, err := r.r.ReadByte()
+		if err != nil {
+			return skipped, err
+		}
+		skipped = append(skipped, b)
+		if n := len(skipped) - len(magic); n >= 0 && string(skipped[n:]) == magic {
+			return skipped[:n], nil
+		}
+	}
+	return skipped, ErrTooLong
+}
+
+// Writer writes frames to a byte stream. It may be used by several goroutines;
+// each frame is written whole.
+type Writer struct {
+	mu   sync.Mutex
+	w    *bufio.Writer
+	head []byte // owned by the holder of mu
+	err  error  // first error; hold mu
+	n    int64  // bytes written; hold mu
+}
+
+// NewWriter writes frames to w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriterSize(w, 32<<10)} }
+
+// WriteMagic opens the stream.
+func (w *Writer) WriteMagic() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, w.err = w.w.WriteString(Magic)
+	return w.err
+}
+
+// Write sends m. A message that is not valid is refused; after any other error
+// the stream is broken and every Write returns it.
+func (w *Writer) Write(m Message) error {
+	if err := m.Validate(); err != nil {
+		return fmt.Errorf("%T: %w", m, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.head = m.append(append(w.head[:0], make([]byte, HeaderSize)...))
+	var tail []byte
+	if m, ok := m.(bulk); ok {
+		tail = m.bulk()
+	}
+	return w.write(m.Type(), tail)
+}
+
+// Forward sends a frame of another stream as it is. The frame stays the caller's.
+func (w *Writer) Forward(f Frame) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.head = append(w.head[:0], make([]byte, HeaderSize)...)
+	return w.write(f.Type, f.Payload)
+}
+
+// write completes the header in w.head, and sends it and tail. Hold mu.
+func (w *Writer) write(t Type, tail []byte) error {
+	n := len(w.head) - HeaderSize + len(tail)
+	if n > t.maxPayload() {
+		panic(fmt.Sprintf("internal error: frame of type %#02x with %d bytes", uint8(t), n))
+	}
+	if w.err != nil {
+		return w.err
+	}
+	w.head[0] = byte(t)
+	binary.BigEndian.PutUint32(w.head[4:], uint32(n))
+	w.n += int64(n + HeaderSize)
+	if _, w.err = w.w.Write(w.head); w.err != nil {
+		return w.err
+	}
+	if _, w.err = w.w.Write(tail); w.err != nil {
+		return w.err
+	}
+	w.err = w.w.Flush()
+	return w.err
+}
+
+// Written is the number of bytes of all frames sent.
+func (w *Writer) Written() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.n
+}

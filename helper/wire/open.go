@@ -1,0 +1,207 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+)
+
+// Claim joins the sessions that write one target together. It is random, and
+// only who holds the target exclusively can be asked for it.
+type Claim [16]byte
+
+// Open opens an object for the requests that follow, up to Close.
+type Open struct {
+	path
+	Write      bool
+	Lead       bool  // the first session of a transfer: claims the target for the others
+	IgnoreSize bool  // sync the common part when a size differs
+	Force      bool  // write although somebody holds the device
+	Size       int64 // bytes of the source, with Write
+	Claim      Claim
+}
+
+func (*Open) Type() Type { return TypeOpen }
+
+// Validate refuses what has no meaning without Write.
+func (m *Open) Validate() error {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || m.Claim != Claim{}) {
+		return ErrInvalid
+	}
+	if err := checkSizes(m.Size); err != nil {
+		return err
+	}
+	return m.path.Validate()
+}
+
+func (m *Open) append(b []byte) []byte {
+	b = m.path.append(b)
+	for _, v := range []bool{m.Write, m.Lead, m.IgnoreSize, m.Force} {
+		b = appendBool(b, v)
+	}
+	return append(appendInt64(b, m.Size), m.Claim[:]...)
+}
+
+func (m *Open) decode(d *decoder) {
+	m.path.decode(d)
+	m.Write, m.Lead, m.IgnoreSize, m.Force = d.bool(), d.bool(), d.bool(), d.bool()
+	m.Size = d.int64()
+	copy(m.Claim[:], d.take(len(m.Claim)))
+}
+
+// Opened answers Open.
+type Opened struct {
+	Path  string // what is open: for a new image file the name it has until Close
+	Size  int64  // bytes to read, or to write
+	Entry Entry
+}
+
+func (*Opened) Type() Type { return TypeOpened }
+
+func (m *Opened) Validate() error {
+	if err := checkStrings(MaxPath, m.Path); err != nil {
+		return err
+	}
+	if err := checkSizes(m.Size); err != nil {
+		return err
+	}
+	return m.Entry.validate()
+}
+
+func (m *Opened) append(b []byte) []byte {
+	return m.Entry.append(appendInt64(appendString(b, m.Path), m.Size))
+}
+
+func (m *Opened) decode(d *decoder) {
+	m.Path, m.Size = d.string(MaxPath), d.int64()
+	m.Entry.decode(d)
+}
+
+// Close ends what Open began. With Commit the target is complete: it gets its
+// time and its name, and is durable when Done comes.
+type Close struct {
+	Commit  bool
+	ModTime int64 // nanoseconds since 1970, for image files
+}
+
+func (*Close) Type() Type               { return TypeClose }
+func (*Close) Validate() error          { return nil }
+func (m *Close) append(b []byte) []byte { return appendInt64(appendBool(b, m.Commit), m.ModTime) }
+func (m *Close) decode(d *decoder)      { m.Commit, m.ModTime = d.bool(), d.int64() }
+
+// Read asks for bytes of what is open. They come as Data and Hole frames in
+// order. Window bytes may be on their way before a Window frame asks for more.
+type Read struct{ Offset, Length, Window int64 } // bytes
+
+func (*Read) Type() Type { return TypeRead }
+func (m *Read) Validate() error {
+	if m.Window <= 0 || m.Offset+m.Length < 0 {
+		return ErrInvalid
+	}
+	return checkSizes(m.Offset, m.Length)
+}
+func (m *Read) append(b []byte) []byte {
+	return appendInt64(appendInt64(appendInt64(b, m.Offset), m.Length), m.Window)
+}
+func (m *Read) decode(d *decoder) { m.Offset, m.Length, m.Window = d.int64(), d.int64(), d.int64() }
+
+// Data is a part of what Read asked for.
+type Data struct {
+	Offset int64 // bytes
+	Data   []byte
+}
+
+func (*Data) Type() Type { return TypeData }
+func (m *Data) Validate() error {
+	if len(m.Data) == 0 || len(m.Data) > block.ExtentSize {
+		return ErrInvalid
+	}
+	return checkSizes(m.Offset)
+}
+func (m *Data) append(b []byte) []byte { return appendInt64(b, m.Offset) }
+func (m *Data) bulk() []byte           { return m.Data }
+func (m *Data) decode(d *decoder)      { m.Offset, m.Data = d.int64(), d.rest() }
+
+// Hole is a part of what Read asked for: bytes that are zero.
+type Hole struct{ Offset, Length int64 } // bytes
+
+func (*Hole) Type() Type { return TypeHole }
+func (m *Hole) Validate() error {
+	if m.Length <= 0 || m.Offset+m.Length < 0 {
+		return ErrInvalid
+	}
+	return checkSizes(m.Offset)
+}
+func (m *Hole) append(b []byte) []byte { return appendInt64(appendInt64(b, m.Offset), m.Length) }
+func (m *Hole) decode(d *decoder)      { m.Offset, m.Length = d.int64(), d.int64() }
+
+// Window allows Bytes more of Data during Read.
+type Window struct{ Bytes int64 }
+
+func (*Window) Type() Type               { return TypeWindow }
+func (m *Window) Validate() error        { return checkSizes(m.Bytes) }
+func (m *Window) append(b []byte) []byte { return appendInt64(b, m.Bytes) }
+func (m *Window) decode(d *decoder)      { m.Bytes = d.int64() }
+
+// Hash asks for the SHA-256 of all of what is open. Progress frames come
+// meanwhile.
+type Hash struct{ empty }
+
+func (*Hash) Type() Type { return TypeHash }
+
+// Sum answers Hash.
+type Sum struct{ Digest block.Digest }
+
+func (*Sum) Type() Type               { return TypeSum }
+func (*Sum) Validate() error          { return nil }
+func (m *Sum) append(b []byte) []byte { return append(b, m.Digest[:]...) }
+func (m *Sum) decode(d *decoder)      { m.Digest = d.digest() }
+
+// span is the range that Send and Receive work on.
+type span struct {
+	Offset, Length int64  // bytes
+	BlockSize      uint32 // bytes
+	Window         int64  // extents whose digests may come before the first Advance
+}
+
+func (m *span) Validate() error {
+	if m.Window <= 0 || m.Window > MaxWindow || m.Offset+m.Length < 0 || m.Offset%block.MinSize != 0 ||
+		block.CheckSize(int(min(m.BlockSize, block.MaxSize+1))) != nil {
+		return ErrInvalid
+	}
+	return checkSizes(m.Offset, m.Length)
+}
+
+func (m *span) append(b []byte) []byte {
+	b = appendInt64(appendInt64(b, m.Offset), m.Length)
+	return appendInt64(binary.BigEndian.AppendUint32(b, m.BlockSize), m.Window)
+}
+
+func (m *span) decode(d *decoder) {
+	m.Offset, m.Length = d.int64(), d.int64()
+	m.BlockSize, m.Window = d.uint32(), d.int64()
+}
+
+// Range is the range as the engine wants it.
+func (m *span) Range() block.Range {
+	return block.Range{Offset: m.Offset, Length: m.Length, BlockSize: int(m.BlockSize)}
+}
+
+// Send makes the helper the sender of a range of what is open.
+type Send struct{ span }
+
+// Receive makes the helper the receiver of a range of what is open for writing.
+type Receive struct{ span }
+
+func (*Send) Type() Type    { return TypeSend }
+func (*Receive) Type() Type { return TypeReceive }
+
+// NewSend and NewReceive ask for the two ends of one range; window is in extents.
+func NewSend(r block.Range, window int64) *Send {
+	return &Send{span{r.Offset, r.Length, uint32(r.BlockSize), window}}
+}
+
+// NewReceive is the other end of NewSend.
+func NewReceive(r block.Range, window int64) *Receive {
+	return &Receive{span{r.Offset, r.Length, uint32(r.BlockSize), window}}
+}
