@@ -1,0 +1,46 @@
+package harness
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// descendants lists the processes that come from pid, children before grandchildren, without pid itself.
+// It reads /proc and finds none on systems that have no such folder.
+func descendants(pid int) []int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is correct, which is the only error
+	children := map[int][]int{}
+	for _, path := range stats {
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			continue
+		}
+		if parent := parentOf(path); parent > 0 {
+			children[parent] = append(children[parent], child)
+		}
+	}
+	var all []int
+	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
+		all = append(all, children[queue[0]]...)
+		queue = append(queue, children[queue[0]]...)
+	}
+	return all
+}
+
+// parentOf reads the parent from a stat file, or returns 0 when the process has ended.
+func parentOf(path string) int {
+	stat, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	// The second field is the name in parentheses and may itself contain spaces and parentheses.
+	rest := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(rest) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(rest[1])
+	return parent
+}
