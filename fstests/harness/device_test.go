@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
 func TestLoop(t *testing.T) {
@@ -33,6 +35,7 @@ func TestLoop(t *testing.T) {
 
 func TestLoop_detaches(t *testing.T) {
 	t.Parallel()
+	require.Need(t, require.Loop)
 	var d *Device
 	t.Run("Inner", func(t *testing.T) { d = Loop(t, 1<<20) })
 	name := filepath.Base(d.Path)
