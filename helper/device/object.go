@@ -1,0 +1,185 @@
+package device
+
+import (
+	"errors"
+	"io"
+	"os"
+)
+
+// ReadAt reads len(p) bytes at off, or fewer and an error. Past Size it is
+// io.EOF; a failing disk is an [*Error] of kind ErrIO with the exact offset.
+func (o *Object) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, refuse(ErrRefused, "read", o.path, "negative offset %d", off)
+	}
+	if off >= o.size {
+		return 0, io.EOF
+	}
+	var end error
+	if int64(len(p)) > o.size-off {
+		p, end = p[:o.size-off], io.EOF
+	}
+	n, err := o.raw().ReadAt(p, off)
+	if n == len(p) {
+		return n, end
+	}
+	if errors.Is(err, io.EOF) {
+		e := &Error{Op: "read", Path: o.path, Offset: off + int64(n), Kind: ErrIO, Err: io.ErrUnexpectedEOF}
+		e.Text = "ends here: it was cut while it was being read"
+		return n, e
+	}
+	return n, failAt("read", o.path, off+int64(n), err)
+}
+
+// WriteAt writes all of p at off, or fewer bytes and an error. Nothing is
+// written when p does not lie within Size.
+func (o *Object) WriteAt(p []byte, off int64) (int, error) {
+	if err := o.within("write", off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	n, err := o.raw().WriteAt(p, off)
+	if err != nil {
+		return n, failAt("write", o.path, off+int64(n), err)
+	}
+	return n, nil
+}
+
+// raw is the file, or where the system only takes whole sectors, the file behind
+// a layer that completes them.
+func (o *Object) raw() readWriterAt {
+	if o.align == 0 {
+		return o.f
+	}
+	return sectors{f: o.f, unit: o.align, mu: &o.mu}
+}
+
+// within refuses ranges outside the object and writing to one opened to read.
+func (o *Object) within(op string, off, n int64) error {
+	if !o.write {
+		return refuse(ErrRefused, op, o.path, "was opened for reading only")
+	}
+	if off < 0 || n < 0 || off > o.size || n > o.size-off {
+		return refuse(ErrRefused, op, o.path, "%d bytes at %d do not lie within its %d bytes", n, off, o.size)
+	}
+	return nil
+}
+
+// Data returns the next range within [off, end) that may hold data; start, stop
+// and end are equal when only a hole is left. What lies between off and start
+// reads as zero. Devices, and systems that cannot tell, answer [off, end).
+func (o *Object) Data(off, end int64) (start, stop int64, err error) {
+	if off < 0 || end < off {
+		return 0, 0, refuse(ErrRefused, "seek", o.path, "no range from %d to %d", off, end)
+	}
+	if o.info.Kind == Block || off == end {
+		return off, end, nil
+	}
+	start, stop, err = nextData(o.f, off, end)
+	if err != nil {
+		return 0, 0, failAt("seek", o.path, off, err)
+	}
+	return start, stop, nil
+}
+
+// Zero makes n bytes at off read as zeros and gives the space back where the
+// system can: by a hole in a file or device, else by zeroing inside the device,
+// else by writing zeros.
+func (o *Object) Zero(off, n int64) error {
+	if err := o.within("zero", off, n); err != nil {
+		return err
+	}
+	lo, hi := off, off+n
+	if unit := int64(o.info.BlockSize); unit > 1 {
+		lo, hi = (lo+unit-1)/unit*unit, hi/unit*unit
+	}
+	if lo >= hi {
+		return o.writeZeros(off, n)
+	}
+	err := o.punch(lo, hi-lo)
+	if errors.Is(err, errNoPunch) {
+		return o.writeZeros(off, n)
+	}
+	if err != nil {
+		return failAt("zero", o.path, lo, err)
+	}
+	if err := o.writeZeros(off, lo-off); err != nil {
+		return err
+	}
+	return o.writeZeros(hi, off+n-hi)
+}
+
+// errNoPunch is how punch asks for zeros to be written instead.
+var errNoPunch = errors.New("no way to zero a range")
+
+// zeros is only read; it never costs memory of its own.
+var zeros [1 << 20]byte
+
+// writeZeros writes zeros where the range may hold data.
+func (o *Object) writeZeros(off, n int64) error {
+	for end := off + n; off < end; {
+		start, stop, err := o.Data(off, end)
+		if err != nil {
+			return err
+		}
+		for off = start; off < stop; {
+			chunk := zeros[:min(int64(len(zeros)), stop-off)]
+			if _, err := o.WriteAt(chunk, off); err != nil {
+				return err
+			}
+			off += int64(len(chunk))
+		}
+	}
+	return nil
+}
+
+// Sync makes everything written so far durable. A failure is sticky: the kernel
+// reports it once and then forgets the lost pages.
+func (o *Object) Sync() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed == nil && o.write {
+		o.failed = fail("sync", o.path, dataSync(o.f))
+	}
+	return o.failed
+}
+
+// Forget drops n bytes at off from the page cache, as far as they are synced,
+// so that a copy does not displace what the host needs and a later read comes
+// from the medium. It is a hint; nothing is lost when it is not followed.
+func (o *Object) Forget(off, n int64) {
+	if n > 0 {
+		dropCache(o.f, off, n)
+	}
+}
+
+// Close releases the object. A new image that was neither committed nor aborted
+// stays under its hidden name for the next run to go on from.
+func (o *Object) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	return fail("close", o.path, o.f.Close())
+}
+
+// isClosed reports whether Commit, Abort or Close came before.
+func (o *Object) isClosed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed
+}
+
+// removeOpen removes the partial file while its lock is still held, where the
+// system allows to remove open files.
+func (o *Object) removeOpen() error {
+	if closeBeforeRename {
+		_ = o.Close()
+	}
+	err := os.Remove(o.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return fail("remove", o.path, err)
+}
