@@ -1,0 +1,188 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/bundle"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// The scripts below run under the sh of the host, whatever the login shell is.
+// They travel as one word in single quotes, so they hold no single quote, no
+// backslash, no exclamation mark and no line end: fish and csh treat these
+// differently, even inside single quotes. A test keeps it so.
+
+// replyPrefix begins each line that a script has for us. Everything else that
+// a login prints is skipped.
+const replyPrefix = "blockdev-bootstrap: "
+
+// The answers of the scripts, each followed by details.
+const (
+	replyMissing     = "missing"     // platform: no intact helper on the host
+	replyUnsupported = "unsupported" // platform and uname: the client named no helper for it
+	replyStored      = "stored"      // directory: the upload is complete and runs
+	replyFailed      = "failed"      // step, directory: this candidate is no good
+	replyExhausted   = "exhausted"   // there is no candidate with that number
+)
+
+// scriptCommon defines two functions.
+//
+// digest prints the SHA-256 of a file, or "none" where the host has no tool.
+//
+// candidates calls try with each directory that may hold the helper, best
+// first. All are private to the user: never a directory that others can write.
+const scriptCommon = `digest() { ` +
+	`if command -v sha256sum >/dev/null 2>&1; then sha256sum <"$1"; ` +
+	`elif command -v shasum >/dev/null 2>&1; then shasum -a 256 <"$1"; ` +
+	`elif command -v sha256 >/dev/null 2>&1; then sha256 -q <"$1"; ` +
+	`else echo none; fi; }; ` +
+	`candidates() { ` +
+	`case $D in "~/"*) try "$HOME/${D#??}/$B";; ?*) try "$D/$B";; *) ` +
+	`case $XDG_CACHE_HOME in /*) try "$XDG_CACHE_HOME/$B";; *) ` +
+	`case $HOME in /*) try "$HOME/.cache/$B";; esac;; esac;; esac; ` +
+	`case $XDG_RUNTIME_DIR in /*) try "$XDG_RUNTIME_DIR/$B";; esac; ` +
+	`if [ "$(id -u)" = 0 ] && [ -d /run ]; then try "/run/$B"; fi; }; ` +
+	`B=rclone-blockdev; `
+
+// scriptRun finds the platform's helper, checks its content and becomes it.
+// Arguments: helper_dir, "sudo" or "", "trust" or "", then platform=hash pairs.
+//
+// The trial run of the version command shows a file system without programs,
+// for which test -x is wrong in some shells.
+const scriptRun = scriptCommon +
+	`D=$1; S=$2; T=$3; shift 3; ` +
+	`s=$(uname -s); m=$(uname -m); ` +
+	`case $s in Linux) o=linux;; FreeBSD) o=freebsd;; Darwin) o=darwin;; *) o=$s;; esac; ` +
+	`case $m in x86_64|amd64) a=amd64;; aarch64|arm64) a=arm64;; armv6*|armv7*|armv8l) a=arm;; ` +
+	`i386|i686) a=386;; *) a=$m;; esac; ` +
+	`w=; for p do case $p in "$o/$a="*) w=${p#*=};; esac; done; ` +
+	`if [ -z "$w" ]; then echo "` + replyPrefix + replyUnsupported + ` $o/$a $s $m"; exit 0; fi; ` +
+	`try() { [ -d "$1" ] && [ -O "$1" ] && chmod 700 "$1" || return 0; ` +
+	`f=$1/helper-$w; [ -f "$f" ] && [ -O "$f" ] || return 0; ` +
+	`case $(digest "$f") in "$w"*) ;; none*) [ "$T" = trust ] || return 0;; *) return 0;; esac; ` +
+	`"$f" version </dev/null >/dev/null 2>&1 || return 0; ` +
+	`if [ "$S" = sudo ]; then exec sudo -n -- "$f" serve; fi; exec "$f" serve; }; ` +
+	`candidates; echo "` + replyPrefix + replyMissing + ` $o/$a"`
+
+// scriptStore takes a helper from standard input into one candidate directory.
+// Arguments: helper_dir, number of the candidate from 0, hash, size in bytes.
+// Helpers of other releases go 30 days after they were stored, since a rclone
+// that needs one stores it again; broken uploads go after a day.
+const scriptStore = scriptCommon +
+	`D=$1; K=$2; w=$3; z=$4; n=0; t=; umask 077; ` +
+	`say() { echo "` + replyPrefix + `$1"; exit 0; }; ` +
+	`clean() { if [ -n "$t" ]; then rm -f "$t"; fi; }; trap clean 0; trap "exit 1" 1 2 13 15; ` +
+	`try() { if [ "$n" = "$K" ]; then put "$1"; fi; n=$((n+1)); }; ` +
+	`put() { mkdir -p "$1" || say "` + replyFailed + ` create $1"; ` +
+	`[ -O "$1" ] || say "` + replyFailed + ` owner $1"; ` +
+	`chmod 700 "$1" || say "` + replyFailed + ` chmod $1"; ` +
+	`t=$1/upload-$w-$$; cat >"$t" || say "` + replyFailed + ` write $1"; ` +
+	`[ "$(($(wc -c <"$t")))" = "$z" ] || say "` + replyFailed + ` size $1"; ` +
+	`case $(digest "$t") in "$w"*|none*) ;; *) say "` + replyFailed + ` digest $1";; esac; ` +
+	`chmod 700 "$t" || say "` + replyFailed + ` chmod $1"; ` +
+	`"$t" version </dev/null >/dev/null || say "` + replyFailed + ` run $1"; ` +
+	`mv -f "$t" "$1/helper-$w" || say "` + replyFailed + ` rename $1"; t=; ` +
+	`find "$1" -type f "(" -name "helper-*" -mtime +30 -o -name "upload-*" -mtime +1 ")" -exec rm -f "{}" ";" 2>/dev/null; ` +
+	`say "` + replyStored + ` $1"; }; ` +
+	`candidates; say ` + replyExhausted
+
+// runCommand is the command line that starts the helper from the directories
+// of the host. trust accepts a file that cannot be checked because the host
+// has no tool for it; it is for right after an upload.
+func runCommand(cfg Config, entries []bundle.Entry, trust bool) string {
+	words := []string{cfg.HelperDir, flagWord(cfg.Sudo, "sudo"), flagWord(trust, "trust")}
+	for _, e := range entries {
+		words = append(words, e.Platform.String()+"="+e.SHA256)
+	}
+	return scriptCommand(scriptRun, words)
+}
+
+// storeCommand is the command line that stores a helper fed to its input.
+func storeCommand(cfg Config, candidate int, helper bundle.Helper) string {
+	return scriptCommand(scriptStore, []string{
+		cfg.HelperDir, strconv.Itoa(candidate), helper.SHA256, strconv.Itoa(len(helper.Bytes))})
+}
+
+// installedCommand is the command line for a helper that the user installed.
+func installedCommand(cfg Config) string {
+	command := homeWord(cfg.HelperPath) + " serve"
+	if cfg.Sudo {
+		command = "sudo -n -- " + command
+	}
+	return command
+}
+
+func scriptCommand(script string, words []string) string {
+	var b strings.Builder
+	b.WriteString("sh -c '" + script + "' sh")
+	for _, w := range words {
+		b.WriteByte(' ')
+		b.WriteString(shellWord(w))
+	}
+	return b.String()
+}
+
+func flagWord(on bool, word string) string {
+	if on {
+		return word
+	}
+	return ""
+}
+
+// reply is one answer of a script.
+type reply struct{ verb, detail string }
+
+// errSilent means that the output ended before a helper or a script spoke.
+var errSilent = errors.New("the host closed the stream before the helper answered")
+
+// awaitSpeaker reads the output of a command until the helper's magic or a
+// script's answer appears, skipping what a login prints before. With the magic
+// it returns a reader that begins with it.
+func awaitSpeaker(r io.Reader) (io.Reader, reply, error) {
+	var seen []byte
+	chunk := make([]byte, 4096)
+	for {
+		n, err := r.Read(chunk)
+		seen = append(seen, chunk[:n]...)
+		if at := bytes.Index(seen, []byte(wire.Magic)); at >= 0 {
+			return io.MultiReader(bytes.NewReader(seen[at:]), r), reply{}, nil
+		}
+		if answer, ok := findReply(seen); ok {
+			return nil, answer, nil
+		}
+		if len(seen) > wire.MaxPreamble {
+			return nil, reply{}, fmt.Errorf("the login printed more than %d bytes before the helper answered: make the login scripts of the host quiet", wire.MaxPreamble)
+		}
+		if err == io.EOF {
+			return nil, reply{}, silent(seen)
+		}
+		if err != nil {
+			return nil, reply{}, err
+		}
+	}
+}
+
+func silent(seen []byte) error {
+	if text := oneLine(string(seen), 200); text != "" {
+		return fmt.Errorf("%w; it printed: %s", errSilent, text)
+	}
+	return errSilent
+}
+
+// findReply looks for a complete line of a script.
+func findReply(seen []byte) (reply, bool) {
+	for line := range bytes.Lines(seen) {
+		rest, ok := bytes.CutPrefix(line, []byte(replyPrefix))
+		if !ok || !bytes.HasSuffix(line, []byte("\n")) {
+			continue
+		}
+		verb, detail, _ := strings.Cut(strings.TrimSpace(string(rest)), " ")
+		return reply{verb: verb, detail: oneLine(detail, 300)}, true
+	}
+	return reply{}, false
+}

@@ -1,0 +1,128 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// native is the remote that speaks SSH in this process. One connection carries
+// a channel for each command.
+type native struct {
+	host   string
+	client *ssh.Client
+	lost   chan struct{}  // closed when the connection has ended
+	below  []*ssh.Client  // jump hosts, the nearest first; closed after client
+	helper sync.WaitGroup // goroutines of this connection
+}
+
+func newNative(host string, client *ssh.Client, below []*ssh.Client, pulse *heartbeat) *native {
+	n := &native{host: host, client: client, below: below, lost: make(chan struct{})}
+	n.helper.Go(func() {
+		defer close(n.lost)
+		_ = client.Wait()
+	})
+	n.helper.Go(func() { pulse.run(client, n.lost) })
+	return n
+}
+
+func (n *native) close() error {
+	err := n.client.Close()
+	for i := len(n.below) - 1; i >= 0; i-- {
+		_ = n.below[i].Close()
+	}
+	n.helper.Wait()
+	if errors.Is(err, io.EOF) || isClosed(n.lost) {
+		return nil
+	}
+	return err
+}
+
+func (n *native) done() <-chan struct{} { return n.lost }
+
+// run implements remote. When ctx ends first, the late channel is closed and
+// the other commands on the connection go on.
+func (n *native) run(ctx context.Context, command string) (*process, error) {
+	type result struct {
+		p   *process
+		err error
+	}
+	ready := make(chan result, 1)
+	go func() {
+		p, err := startSession(n.client, command)
+		if err == nil && ctx.Err() != nil {
+			p.kill()
+		}
+		ready <- result{p, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case r := <-ready:
+		if r.err != nil {
+			return nil, n.broken(ctx, r.err)
+		}
+		return r.p, nil
+	}
+}
+
+func startSession(client *ssh.Client, command string) (*process, error) {
+	session, err := client.NewSession()
+	if err != nil {
+		return nil, err
+	}
+	stdin, err := session.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := session.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{stdin: stdin, stdout: stdout, stderr: &tail{}, exited: make(chan struct{})}
+	session.Stderr = p.stderr
+	p.kill = sync.OnceFunc(func() { _ = session.Close() })
+	if err := session.Start(command); err != nil {
+		p.kill()
+		return nil, err
+	}
+	go func() {
+		defer close(p.exited)
+		p.status = session.Wait()
+	}()
+	return p, nil
+}
+
+// broken explains why a command could not be started.
+func (n *native) broken(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var full *ssh.OpenChannelError
+	if errors.As(err, &full) {
+		return transient(n.host, "start helper", KindConnect,
+			"the host allows no further session on this connection (%s): lower streams or raise MaxSessions of sshd", oneLine(full.Message, 100))
+	}
+	return transient(n.host, "start helper", KindLost, "the connection is lost: %w", err)
+}
+
+// explain implements remote: without an exit status the connection broke.
+func (n *native) explain(p *process) *Error {
+	var missing *ssh.ExitMissingError
+	if p.wait(0) && errors.As(p.status, &missing) || isClosed(n.lost) {
+		return transient(n.host, "start helper", KindLost, "the connection was lost")
+	}
+	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

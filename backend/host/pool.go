@@ -1,0 +1,193 @@
+package host
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// maxSessions is how many helpers may run over one connection: sshd accepts ten
+// sessions by default, and the upload of a helper needs one.
+const maxSessions = 8
+
+// Host is a host where helpers run, with its connections and idle sessions. It
+// is shared by all that reach the host in the same way.
+type Host struct {
+	name string
+	cfg  Config
+
+	mu    sync.Mutex
+	conns []*connection // hold mu
+	idle  []*Session    // the one used last is at the end; hold mu
+	timer *time.Timer   // closes what is idle; hold mu
+}
+
+// connection is one connection and the number of sessions on it.
+type connection struct {
+	Conn
+	sessions int // hold Host.mu
+}
+
+var (
+	hostsMu sync.Mutex
+	hosts   = map[string]*Host{} // by Config.Key; hold hostsMu
+)
+
+// Get returns the host that cfg reaches. It does not connect.
+func Get(cfg Config) *Host {
+	hostsMu.Lock()
+	defer hostsMu.Unlock()
+	key := cfg.Key()
+	h := hosts[key]
+	if h == nil {
+		h = &Host{name: cfg.Host, cfg: cfg}
+		hosts[key] = h
+	}
+	return h
+}
+
+// String is the name of the host as the user gave it, for messages.
+func (h *Host) String() string { return h.name }
+
+// Session returns an idle session, or a new one.
+func (h *Host) Session(ctx context.Context) (*Session, error) {
+	if s := h.takeIdle(); s != nil {
+		return s, nil
+	}
+	if h.cfg.Host == Localhost && !h.cfg.Sudo {
+		return newSession(h, nil, serveHere())
+	}
+	conn, err := h.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := conn.Start(ctx)
+	if err != nil {
+		h.leave(conn)
+		return nil, err
+	}
+	s, err := newSession(h, conn, stream)
+	if err != nil {
+		h.leave(conn)
+		return nil, err
+	}
+	return s, nil
+}
+
+// takeIdle returns an idle session that is alive, or nil.
+func (h *Host) takeIdle() *Session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.idle) > 0 {
+		s := h.idle[len(h.idle)-1]
+		h.idle = h.idle[:len(h.idle)-1]
+		if s.alive() {
+			return s
+		}
+		go h.discard(s)
+	}
+	return nil
+}
+
+// connect returns a connection with room for one more session, which it counts.
+// Sessions are spread over cfg.Connections connections; more are made only when
+// those are full.
+func (h *Host) connect(ctx context.Context) (*connection, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forgetLost()
+	var best *connection
+	for _, c := range h.conns {
+		if c.sessions < maxSessions && (best == nil || c.sessions < best.sessions) {
+			best = c
+		}
+	}
+	if best == nil || best.sessions > 0 && len(h.conns) < h.cfg.Connections {
+		// Dialling under the lock: who comes meanwhile wants this connection.
+		conn, err := Dial(ctx, h.cfg)
+		if err != nil {
+			return nil, err
+		}
+		best = &connection{Conn: conn}
+		h.conns = append(h.conns, best)
+	}
+	best.sessions++
+	return best, nil
+}
+
+// forgetLost drops connections that broke. Hold mu.
+func (h *Host) forgetLost() {
+	kept := h.conns[:0]
+	for _, c := range h.conns {
+		select {
+		case <-c.Done():
+		default:
+			kept = append(kept, c)
+		}
+	}
+	clear(h.conns[len(kept):])
+	h.conns = kept
+}
+
+// leave uncounts a session that ended.
+func (h *Host) leave(c *connection) {
+	if c == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.sessions--
+	h.schedule()
+}
+
+// discard closes a session.
+func (h *Host) discard(s *Session) {
+	s.close()
+	h.leave(s.conn)
+}
+
+// release takes a session back, when it can serve another request.
+func (h *Host) release(s *Session) {
+	if !s.alive() {
+		h.discard(s)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.idle = append(h.idle, s)
+	h.schedule()
+}
+
+// schedule closes what is idle after the idle timeout. Hold mu.
+func (h *Host) schedule() {
+	if h.cfg.IdleTimeout <= 0 {
+		return
+	}
+	if h.timer == nil {
+		h.timer = time.AfterFunc(time.Duration(h.cfg.IdleTimeout), h.CloseIdle)
+	}
+	h.timer.Reset(time.Duration(h.cfg.IdleTimeout))
+}
+
+// CloseIdle closes idle sessions, and connections that have none.
+func (h *Host) CloseIdle() {
+	h.mu.Lock()
+	idle := h.idle
+	h.idle = nil
+	h.mu.Unlock()
+	for _, s := range idle {
+		h.discard(s)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := h.conns[:0]
+	for _, c := range h.conns {
+		if c.sessions > 0 {
+			kept = append(kept, c)
+		} else {
+			c.Close()
+		}
+	}
+	clear(h.conns[len(kept):])
+	h.conns = kept
+}

@@ -1,0 +1,134 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// ignore is for requests that have no reply but their end.
+func ignore(f *wire.Frame) error {
+	return fmt.Errorf("protocol error: the helper sent a frame of type %#02x that was not asked for", uint8(f.Type))
+}
+
+// into decodes the one reply of a request.
+func into(m wire.Message) func(*wire.Frame) error {
+	return func(f *wire.Frame) error { return f.Decode(m) }
+}
+
+// Stat describes the object or directory at path.
+func (s *Session) Stat(ctx context.Context, path string) (wire.Entry, error) {
+	var req wire.Stat
+	req.Path = path
+	entries, err := s.entries(ctx, &req)
+	if err != nil {
+		return wire.Entry{}, err
+	}
+	if len(entries) != 1 {
+		return wire.Entry{}, fmt.Errorf("protocol error: %d entries for %s", len(entries), path)
+	}
+	return entries[0], nil
+}
+
+// List describes what is in the directory path.
+func (s *Session) List(ctx context.Context, path string) ([]wire.Entry, error) {
+	var req wire.List
+	req.Path = path
+	return s.entries(ctx, &req)
+}
+
+func (s *Session) entries(ctx context.Context, req wire.Message) (all []wire.Entry, err error) {
+	err = s.call(ctx, req, func(f *wire.Frame) error {
+		var m wire.Entries
+		if err := f.Decode(&m); err != nil {
+			return err
+		}
+		all = append(all, m.Entries...)
+		return nil
+	})
+	return all, err
+}
+
+// Mkdir makes the directory path and its parents.
+func (s *Session) Mkdir(ctx context.Context, path string) error {
+	var req wire.Mkdir
+	req.Path = path
+	return s.call(ctx, &req, ignore)
+}
+
+// Rmdir removes the empty directory path.
+func (s *Session) Rmdir(ctx context.Context, path string) error {
+	var req wire.Rmdir
+	req.Path = path
+	return s.call(ctx, &req, ignore)
+}
+
+// Remove removes the image file path; the helper refuses devices.
+func (s *Session) Remove(ctx context.Context, path string) error {
+	var req wire.Remove
+	req.Path = path
+	return s.call(ctx, &req, ignore)
+}
+
+// SetTime sets the modification time of the image file path, in nanoseconds
+// since 1970.
+func (s *Session) SetTime(ctx context.Context, path string, modTime int64) error {
+	var req wire.SetTime
+	req.Path, req.ModTime = path, modTime
+	return s.call(ctx, &req, ignore)
+}
+
+// StatFS tells the space of the filesystem that path is on.
+func (s *Session) StatFS(ctx context.Context, path string) (u wire.Usage, err error) {
+	var req wire.StatFS
+	req.Path = path
+	return u, s.call(ctx, &req, into(&u))
+}
+
+// Open opens an object for the requests up to Close.
+func (s *Session) Open(ctx context.Context, req *wire.Open) (*wire.Opened, error) {
+	var m wire.Opened
+	if err := s.call(ctx, req, into(&m)); err != nil {
+		return nil, err
+	}
+	s.opened = true
+	return &m, nil
+}
+
+// OpenRead opens the object at path for reading.
+func (s *Session) OpenRead(ctx context.Context, path string) (*wire.Opened, error) {
+	var req wire.Open
+	req.Path = path
+	return s.Open(ctx, &req)
+}
+
+// Close ends what Open began. With commit the target is complete, and durable
+// when Close returns nil; a new image has its name then.
+func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
+	if !s.opened {
+		return nil
+	}
+	err := s.call(ctx, &wire.Close{Commit: commit, ModTime: modTime}, ignore)
+	s.opened = s.running // a helper that answered has closed, whatever it said
+	return err
+}
+
+// Hash is the SHA-256 of all of what is open. progress is called from time to
+// time with the number of bytes done.
+func (s *Session) Hash(ctx context.Context, progress func(done int64)) (block.Digest, error) {
+	var sum wire.Sum
+	err := s.call(ctx, &wire.Hash{}, func(f *wire.Frame) error {
+		if f.Type != wire.TypeProgress {
+			return f.Decode(&sum)
+		}
+		var m wire.Progress
+		if err := f.Decode(&m); err != nil {
+			return err
+		}
+		progress(m.Done)
+		return nil
+	})
+	return sum.Digest, err
+}

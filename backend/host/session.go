@@ -1,0 +1,295 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rclone/rclone/fs"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+const (
+	inboxSize = 16               // frames that may wait to be taken
+	drainTime = 10 * time.Second // for a cancelled request to end, before the session is given up
+)
+
+// Session is the client's end of one conversation with a helper. It serves one
+// caller at a time, who gives it back with Release.
+type Session struct {
+	Hello wire.Hello // what the helper said of itself
+
+	host   *Host
+	conn   *connection // nil for the helper in this process
+	stream helperStream
+	r      *wire.Reader // owned by read
+	w      *wire.Writer
+	inbox  chan wire.Frame // from read; closed when the stream ended
+	wire   atomic.Int64    // bytes in both directions
+
+	mu      sync.Mutex
+	lost    error // why the stream ended; hold mu
+	running bool  // a request has not ended; owned by the caller
+	opened  bool  // an object is open; owned by the caller
+}
+
+// helperStream is the byte stream of a helper: a *Stream, or a pipe.
+type helperStream interface {
+	io.ReadWriteCloser
+	// Diagnosis tells why the stream ended.
+	Diagnosis() string
+}
+
+// newSession greets the helper at the other end of stream, and closes stream
+// when that fails.
+func newSession(h *Host, conn *connection, stream helperStream) (*Session, error) {
+	s := &Session{host: h, conn: conn, stream: stream, inbox: make(chan wire.Frame, inboxSize)}
+	counted := counter{stream, &s.wire}
+	s.r, s.w = wire.NewReader(counted), wire.NewWriter(counted)
+	if err := s.greet(); err != nil {
+		stream.Close()
+		return nil, err
+	}
+	go s.read()
+	return s, nil
+}
+
+// greet exchanges magic and hello.
+func (s *Session) greet() error {
+	said, err := s.r.SkipTo(wire.Magic)
+	if err != nil {
+		return transient(s.host.name, "start helper", KindLost, "no helper answered: %s", s.why(oneLine(string(said), 400)))
+	}
+	f, err := s.r.Next()
+	if err != nil {
+		return transient(s.host.name, "start helper", KindLost, "the helper ended: %s", s.why(""))
+	}
+	defer f.Release()
+	if err := f.Decode(&s.Hello); err != nil {
+		return refuse(s.host.name, "start helper", KindDeploy, "%w", err)
+	}
+	if s.Hello.Version != wire.Version {
+		return refuse(s.host.name, "start helper", KindDeploy,
+			"the helper there speaks version %d of the protocol (%s), this program version %d (%s): install the same release on both hosts, or leave helper_path empty",
+			s.Hello.Version, s.Hello.Build, wire.Version, helper.Version())
+	}
+	if err := s.w.WriteMagic(); err != nil {
+		return transient(s.host.name, "start helper", KindLost, "%w", err)
+	}
+	if err := s.w.Write(helper.Hello()); err != nil {
+		return transient(s.host.name, "start helper", KindLost, "%w", err)
+	}
+	return nil
+}
+
+// why is said, or when that is empty what the remote side left behind.
+func (s *Session) why(said string) string {
+	if said != "" {
+		return said
+	}
+	return s.stream.Diagnosis()
+}
+
+// read moves frames from the stream to the inbox until the stream ends.
+func (s *Session) read() {
+	defer close(s.inbox)
+	for {
+		f, err := s.r.Next()
+		if err != nil {
+			s.mu.Lock()
+			s.lost = err
+			s.mu.Unlock()
+			return
+		}
+		if f.Type&wire.Optional != 0 {
+			f.Release()
+			continue
+		}
+		s.inbox <- f
+	}
+}
+
+// Local tells whether the helper runs in this process.
+func (s *Session) Local() bool { return s.conn == nil }
+
+// Wire is the number of bytes that crossed the network in both directions.
+func (s *Session) Wire() int64 {
+	if s.Local() {
+		return 0
+	}
+	return s.wire.Load()
+}
+
+// alive tells whether the session can serve another request.
+func (s *Session) alive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost == nil && !s.running && !s.opened
+}
+
+// Write sends a frame that belongs to the running request.
+func (s *Session) Write(m wire.Message) error { return s.sent(s.w.Write(m)) }
+
+func (s *Session) forward(f wire.Frame) error { return s.sent(s.w.Forward(f)) }
+
+// sent explains why a write to the stream failed.
+func (s *Session) sent(err error) error {
+	if err == nil || errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrInvalid) {
+		return err
+	}
+	return s.gone(err)
+}
+
+func (s *Session) gone(err error) error {
+	return transient(s.host.name, "transfer", KindLost, "the connection to the helper was lost: %s: %w", s.stream.Diagnosis(), err)
+}
+
+// start sends a request. await must follow.
+func (s *Session) start(req wire.Message) error {
+	if err := s.Write(req); err != nil {
+		return err
+	}
+	s.running = true
+	return nil
+}
+
+// errDone ends a request that succeeded.
+var errDone = errors.New("done")
+
+// Next returns the next frame that belongs to the running request. It logs
+// notices. The end of the request is an error: errDone, or what the helper said.
+// Next and Write make a session the link of a transfer.
+func (s *Session) Next(ctx context.Context) (wire.Frame, error) {
+	for {
+		var f wire.Frame
+		var ok bool
+		select {
+		case f, ok = <-s.inbox:
+		case <-ctx.Done():
+			return f, context.Cause(ctx)
+		}
+		switch {
+		case !ok:
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return f, s.gone(s.lost)
+		case f.Type == wire.TypeDone:
+			f.Release()
+			s.running = false
+			return f, errDone
+		case f.Type == wire.TypeError:
+			s.running = false
+			return f, s.remoteError(f)
+		case f.Type != wire.TypeNotice:
+			return f, nil
+		}
+		s.notice(f)
+	}
+}
+
+func (s *Session) notice(f wire.Frame) {
+	defer f.Release()
+	var m wire.Notice
+	if f.Decode(&m) == nil {
+		fs.Logf(s.host, "%s", oneLine(m.Text, wire.MaxText))
+	}
+}
+
+func (s *Session) remoteError(f wire.Frame) error {
+	defer f.Release()
+	m := new(wire.Error)
+	if err := f.Decode(m); err != nil {
+		return err
+	}
+	m.Text = oneLine(m.Text, wire.MaxText)
+	return fmt.Errorf("%s: %w", s.host.name, m)
+}
+
+// await takes the frames of the running request until it ends and calls on with
+// each; on must not keep the frame. When ctx ends or on fails, the request is
+// cancelled, and await returns when it has ended.
+func (s *Session) await(ctx context.Context, on func(*wire.Frame) error) error {
+	for {
+		f, err := s.Next(ctx)
+		if err == nil {
+			err = on(&f)
+			f.Release()
+		}
+		switch {
+		case err == errDone:
+			return nil
+		case err != nil:
+			s.settle()
+			return err
+		}
+	}
+}
+
+// settle cancels the running request, if there is one, and takes what is on its
+// way, so that the session can be used again. A helper that does not end it in
+// time is given up.
+func (s *Session) settle() {
+	if !s.running {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		if ctx.Err() == context.DeadlineExceeded {
+			s.stream.Close()
+		}
+	})()
+	if s.w.Write(&wire.Cancel{}) != nil {
+		return
+	}
+	for s.running {
+		f, err := s.Next(ctx)
+		if err != nil {
+			return // ended, lost or given up
+		}
+		f.Release()
+	}
+}
+
+// call sends a request and awaits its end.
+func (s *Session) call(ctx context.Context, req wire.Message, on func(*wire.Frame) error) error {
+	if err := s.start(req); err != nil {
+		return err
+	}
+	return s.await(ctx, on)
+}
+
+// Release gives the session back to its host. What is open is left as it is.
+func (s *Session) Release() { s.host.release(s) }
+
+// close ends the session.
+func (s *Session) close() {
+	s.stream.Close()
+	for f := range s.inbox { // read ends with the stream
+		f.Release()
+	}
+}
+
+// counter counts the bytes of a stream.
+type counter struct {
+	io.ReadWriter
+	n *atomic.Int64
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.ReadWriter.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+func (c counter) Write(p []byte) (int, error) {
+	n, err := c.ReadWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}

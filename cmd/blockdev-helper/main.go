@@ -1,0 +1,53 @@
+// Command blockdev-helper runs on the host that has the devices and serves
+// requests on its standard input and output, usually started by rclone over
+// SSH. It never opens a network connection.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+const usage = `usage:
+  blockdev-helper serve [--allow PATH]... [--read-only]
+  blockdev-helper version
+
+serve speaks the blockdev protocol on standard input and output. --allow limits
+it to a path and what is below; it may be repeated. As an SSH forced command:
+  command="blockdev-helper serve --allow /dev/vg0 --read-only",restrict ssh-ed25519 ...
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the program: 0 is success, 1 a failure, 2 wrong usage.
+func run(args []string, stdin, stdout *os.File, stderr io.Writer) int {
+	if len(args) == 0 {
+		args = []string{"help"}
+	}
+	switch args[0] {
+	case "version", "--version":
+		fmt.Fprintf(stdout, "blockdev-helper protocol %d %s/%s\n", wire.Version, runtime.GOOS, runtime.GOARCH)
+		return 0
+	case "help", "--help", "-h":
+		fmt.Fprint(stdout, usage)
+		return 0
+	case "serve":
+		return serve(args[1:], stdin, stdout, stderr)
+	}
+	fmt.Fprintf(stderr, "blockdev-helper: unknown command %q\n%s", args[0], usage)
+	return 2
+}
+
+func serve(args []string, _, _ *os.File, stderr io.Writer) int {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	return 1
+}
