@@ -49,7 +49,13 @@ type Range struct {
 }
 
 // Extents is the number of extents of r, the last one perhaps short.
-func (r Range) Extents() int64 { return (r.Length + ExtentSize - 1) / ExtentSize }
+func (r Range) Extents() int64 {
+	n := r.Length / ExtentSize
+	if r.Length%ExtentSize != 0 {
+		n++
+	}
+	return n
+}
 
 // Extent returns where extent i starts on the device and how long it is.
 func (r Range) Extent(i int64) (offset int64, length int) {
