@@ -4,12 +4,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -18,7 +22,8 @@ const usage = `usage:
   blockdev-helper version
 
 serve speaks the blockdev protocol on standard input and output. --allow limits
-it to a path and what is below; it may be repeated. As an SSH forced command:
+it to a path and what is below; it may be repeated. As an SSH forced command, in
+authorized_keys on one line:
   command="blockdev-helper serve --allow /dev/vg0 --read-only",restrict ssh-ed25519 ...
 `
 
@@ -31,7 +36,7 @@ func run(args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	}
 	switch args[0] {
 	case "version", "--version":
-		fmt.Fprintf(stdout, "blockdev-helper protocol %d %s/%s\n", wire.Version, runtime.GOOS, runtime.GOARCH)
+		fmt.Fprintf(stdout, "blockdev-helper %s protocol %d %s/%s\n", helper.Version(), wire.Version, runtime.GOOS, runtime.GOARCH)
 		return 0
 	case "help", "--help", "-h":
 		fmt.Fprint(stdout, usage)
@@ -43,11 +48,45 @@ func run(args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	return 2
 }
 
-func serve(args []string, _, _ *os.File, stderr io.Writer) int {
-	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	if err := flags.Parse(args); err != nil {
+func serve(args []string, stdin, stdout *os.File, stderr io.Writer) int {
+	policy, err := parsePolicy(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
 		return 2
 	}
-	return 1
+	stream, err := openStream(stdin, stdout)
+	if err == nil {
+		err = helper.Serve(context.Background(), stream, policy)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "blockdev-helper:", err)
+		return 1
+	}
+	return 0
+}
+
+// parsePolicy reads the flags of serve. It reports errors to stderr itself.
+func parsePolicy(args []string, stderr io.Writer) (helper.Policy, error) {
+	var policy helper.Policy
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&policy.ReadOnly, "read-only", false, "refuse everything that writes")
+	flags.Func("allow", "allow only this absolute `path` and what is below; may be repeated", func(path string) error {
+		if !filepath.IsAbs(path) {
+			return errors.New("not an absolute path")
+		}
+		policy.Allow = append(policy.Allow, filepath.Clean(path))
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return policy, err
+	}
+	if flags.NArg() > 0 {
+		// A path without --allow must not widen what a forced command permits.
+		fmt.Fprintf(stderr, "blockdev-helper serve: unexpected argument %q\n%s", flags.Arg(0), usage)
+		return policy, errors.New("unexpected argument")
+	}
+	return policy, nil
 }

@@ -1,0 +1,7 @@
+package main
+
+import "os"
+
+func openStream(stdin, stdout *os.File) (*stream, error) {
+	return &stream{in: stdin, out: stdout}, nil
+}
