@@ -36,7 +36,7 @@ func Mkdir(path string) error {
 
 // Rmdir removes an empty directory, and never anything else.
 func Rmdir(path string) error {
-	if where := kernelTree(path); where != "" {
+	if where := kernelTree(filepath.Dir(path)); where != "" {
 		return refuse(ErrRefused, "rmdir", path, "nothing is removed under %s", where)
 	}
 	return fail("rmdir", path, syscall.Rmdir(path))

@@ -142,14 +142,8 @@ func (d *Device) Data(off, end int64) (start, stop int64, err error) {
 	if off < 0 || end < off {
 		return 0, 0, fmt.Errorf("memdev: no range from %d to %d", off, end)
 	}
-	// A device far larger than its content is searched by its pages.
-	first, last := off/pageSize, (end+pageSize-1)/pageSize
-	next := last
-	for i := range d.pages {
-		if i >= first && i < next {
-			next = i
-		}
-	}
+	last := (end + pageSize - 1) / pageSize
+	next := d.next(off/pageSize, last)
 	if next == last {
 		return end, end, nil
 	}
@@ -158,6 +152,23 @@ func (d *Device) Data(off, end int64) (start, stop int64, err error) {
 		after++
 	}
 	return max(off, next*pageSize), min(end, after*pageSize), nil
+}
+
+// next is the first page in [first, last) that exists, or last. A range larger
+// than the content is searched by the pages there are.
+func (d *Device) next(first, last int64) int64 {
+	if last-first <= int64(len(d.pages)) {
+		for first < last && d.pages[first] == nil {
+			first++
+		}
+		return first
+	}
+	for i := range d.pages {
+		if i >= first && i < last {
+			last = i
+		}
+	}
+	return last
 }
 
 // Sync makes what was written survive Crash.
