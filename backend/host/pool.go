@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -190,4 +192,14 @@ func (h *Host) CloseIdle() {
 	}
 	clear(h.conns[len(kept):])
 	h.conns = kept
+}
+
+// CloseIdle closes idle sessions and connections of all hosts.
+func CloseIdle() {
+	hostsMu.Lock()
+	all := slices.Collect(maps.Values(hosts))
+	hostsMu.Unlock()
+	for _, h := range all {
+		h.CloseIdle()
+	}
 }

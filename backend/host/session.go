@@ -115,6 +115,9 @@ func (s *Session) read() {
 	}
 }
 
+// Host is the host that the helper runs on.
+func (s *Session) Host() *Host { return s.host }
+
 // Local tells whether the helper runs in this process.
 func (s *Session) Local() bool { return s.conn == nil }
 

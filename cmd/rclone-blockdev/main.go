@@ -1,3 +1,5 @@
+// Command rclone-blockdev is rclone with the blockdev backend: all its backends
+// and commands, and the remotes "blockdev:" and "local:" without configuration.
 package main
 
 import (
@@ -5,6 +7,11 @@ import (
 	"github.com/rclone/rclone/cmd"
 	_ "github.com/rclone/rclone/cmd/all"
 	_ "github.com/rclone/rclone/lib/plugin"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
 )
 
-func main() { cmd.Main() }
+func main() {
+	blockdev.DefaultRemote("local", "local")
+	cmd.Main()
+}

@@ -51,9 +51,10 @@ func (m *Open) decode(d *decoder) {
 
 // Opened answers Open.
 type Opened struct {
-	Path  string // what is open: for a new image file the name it has until Close
-	Size  int64  // bytes to read, or to write
-	Entry Entry
+	Path   string // what is open: for a new image file the name it has until Close
+	Size   int64  // bytes to read, or to write
+	Shared bool   // other sessions can write it under the claim
+	Entry  Entry
 }
 
 func (*Opened) Type() Type { return TypeOpened }
@@ -69,11 +70,11 @@ func (m *Opened) Validate() error {
 }
 
 func (m *Opened) append(b []byte) []byte {
-	return m.Entry.append(appendInt64(appendString(b, m.Path), m.Size))
+	return m.Entry.append(appendBool(appendInt64(appendString(b, m.Path), m.Size), m.Shared))
 }
 
 func (m *Opened) decode(d *decoder) {
-	m.Path, m.Size = d.string(MaxPath), d.int64()
+	m.Path, m.Size, m.Shared = d.string(MaxPath), d.int64(), d.bool()
 	m.Entry.decode(d)
 }
 

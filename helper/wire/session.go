@@ -34,7 +34,7 @@ func (m *Hello) decode(d *decoder) {
 	}
 }
 
-// Cancel ends the running request. Without one it means nothing.
+// Cancel ends the last request sent. When that has ended already it means nothing.
 type Cancel struct{ empty }
 
 func (*Cancel) Type() Type { return TypeCancel }

@@ -15,8 +15,8 @@
 //	client  next request ...
 //
 // One request runs at a time; the next may be sent ahead, it waits its turn.
-// Cancel ends the running request with Error(cancelled); the session stays
-// usable. The end of the stream ends everything.
+// Cancel ends the last request sent with Error(cancelled), unless that has ended
+// already; the session stays usable. The end of the stream ends everything.
 //
 // # Delta
 //
@@ -75,7 +75,7 @@ const Optional Type = 0x80
 // Frame types. C is the client, H the helper, S the sender, R the receiver.
 const (
 	TypeHello    Type = 0x01 // both: version, features, platform
-	TypeCancel   Type = 0x02 // C: end the running request
+	TypeCancel   Type = 0x02 // C: end the last request sent
 	TypeDone     Type = 0x03 // H: the request succeeded
 	TypeError    Type = 0x04 // H: the request failed
 	TypeNotice   Type = 0x05 // H: a line for the log

@@ -1,0 +1,139 @@
+// Package blockdev is an rclone backend that presents block devices and disk
+// images on SSH hosts as objects, and updates them by moving only the blocks
+// that differ.
+//
+// It is a thin adapter: what rclone means by its interfaces is here, the hosts
+// are in package host, devices and differences in the helper's packages. It
+// opens no device and speaks no protocol itself.
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/rclone/rclone/backend/overview"
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/config"
+	"github.com/rclone/rclone/fs/config/configmap"
+	"github.com/rclone/rclone/fs/config/configstruct"
+	"github.com/rclone/rclone/lib/encoder"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// Name is the name of the backend, and of the remote that needs no configuration.
+const Name = "blockdev"
+
+func init() {
+	fs.Register(&fs.RegInfo{
+		Name:        Name,
+		Description: "Block devices and disk images on SSH hosts, by changed blocks",
+		NewFs:       NewFs,
+		Options:     append(host.Options(), options()...),
+		Overview: &overview.BackendConfig{
+			Backend: Name, Name: "Blockdev", Tier: "External", Maintainers: "rclone-blockdev",
+			DataIntegrity: "Hash", Performance: "High", Docs: "Full", Security: "High",
+			Features: []string{"About", "CanHaveEmptyDirectories", "Copy", "Shutdown", "SlowHash"},
+			Hashes:   []string{"sha256"}, Precision: 1,
+		},
+	})
+	DefaultRemote(Name, Name)
+}
+
+// DefaultRemote makes name a remote of the given backend where the user has
+// configured none of that name.
+func DefaultRemote(name, backend string) {
+	_ = config.ErrorConfigFileNotFound // its init, which sets ConfigFileGet, must come before
+	get := fs.ConfigFileGet
+	fs.ConfigFileGet = func(section, key string) (string, bool) {
+		value, ok := get(section, key)
+		if !ok && section == name && key == "type" {
+			return backend, true
+		}
+		return value, ok
+	}
+}
+
+// Options is the configuration of a remote.
+type Options struct {
+	host.Config
+	Force string               `config:"force"`
+	Hash  bool                 `config:"hashes"`
+	Enc   encoder.MultiEncoder `config:"encoding"`
+}
+
+func options() []fs.Option {
+	return []fs.Option{{
+		Name: "force",
+		Help: `Path of the one device to write although somebody holds it.
+
+A target that is mounted, in use as swap, part of a volume group or RAID, or
+open elsewhere is refused. This names the device, as in the command, for which
+that is overridden. Everything on it may be lost, and whoever holds it will see
+it change under them.
+
+E.g. "/dev/sdb".`,
+		Advanced: true,
+	}, {
+		Name: "hashes",
+		Help: `Offer SHA-256 sums to rclone.
+
+Without it, rclone is told that there are no hashes, so that a sync reads each
+side once. With it, or with --checksum, the hosts compute SHA-256 sums for every
+comparison that rclone makes. "hashsum" works in both cases.`,
+		Default:  false,
+		Advanced: true,
+	}, {
+		Name:     config.ConfigEncoding,
+		Help:     config.ConfigEncodingHelp,
+		Advanced: true,
+		Default:  encoder.Base,
+	}}
+}
+
+// Fs is a directory of a host, or the level above the hosts.
+type Fs struct {
+	name     string
+	root     string // as rclone gave it, without a slash at the end
+	opt      Options
+	features *fs.Features
+	started  time.Time // modification time of all devices
+	hashes   bool      // SHA-256 is offered
+}
+
+// NewFs makes the Fs of root. When root is an object, the Fs is that of its
+// directory and the error is fs.ErrorIsFile.
+func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, error) {
+	f := &Fs{name: name, root: strings.TrimRight(root, "/"), started: time.Now()}
+	if err := configstruct.Set(m, &f.opt); err != nil {
+		return nil, err
+	}
+	ci := fs.GetConfig(ctx)
+	f.hashes = f.opt.Hash || ci.CheckSum
+	f.features = (&fs.Features{
+		CanHaveEmptyDirectories: true,
+		ReadMimeType:            true,
+		ServerSideAcrossConfigs: true,
+		SlowHash:                true,
+	}).Fill(ctx, f)
+	at, err := f.place("")
+	if err != nil || at.host == nil || at.path == "/" || strings.HasSuffix(root, "/") {
+		return f, err
+	}
+	entry, err := f.stat(ctx, at)
+	switch {
+	case errors.Is(err, wire.CodeNotFound):
+		return f, nil
+	case err != nil:
+		return nil, err
+	case entry.Kind == wire.KindDir:
+		return f, nil
+	}
+	f.root, _ = path.Split(f.root)
+	f.root = strings.TrimRight(f.root, "/")
+	return f, fs.ErrorIsFile
+}

@@ -1,0 +1,180 @@
+package blockdev
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/accounting"
+	"github.com/rclone/rclone/fs/hash"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// Object is a block device or an image file.
+type Object struct {
+	fs     *Fs
+	remote string
+	entry  wire.Entry // as of the last look
+}
+
+func (f *Fs) newObject(remote string, e wire.Entry) *Object {
+	return &Object{fs: f, remote: remote, entry: e}
+}
+
+// Fs is the remote that the object is of.
+func (o *Object) Fs() fs.Info { return o.fs }
+
+// String is the path for messages.
+func (o *Object) String() string {
+	if o == nil {
+		return "<nil>"
+	}
+	return o.remote
+}
+
+// Remote is the path below the root of the Fs.
+func (o *Object) Remote() string { return o.remote }
+
+// Size in bytes.
+func (o *Object) Size() int64 { return o.entry.Size }
+
+// ModTime of an image file is that of the file. A device has none that says
+// anything about its content: it counts as changed when the remote was made, so
+// that it is never skipped for its time, and is the same through one run.
+func (o *Object) ModTime(ctx context.Context) time.Time {
+	if o.entry.Kind == wire.KindBlock {
+		return o.fs.started
+	}
+	return time.Unix(0, o.entry.ModTime)
+}
+
+// SetModTime sets the time of an image file. Devices have none to set.
+func (o *Object) SetModTime(ctx context.Context, t time.Time) error {
+	if o.entry.Kind == wire.KindBlock {
+		return nil
+	}
+	at, err := o.fs.place(o.remote)
+	if err != nil {
+		return err
+	}
+	err = at.with(ctx, func(s *host.Session) error { return s.SetTime(ctx, at.path, t.UnixNano()) })
+	if err == nil {
+		o.entry.ModTime = t.UnixNano()
+	}
+	return err
+}
+
+// Storable tells rclone that the object can be copied.
+func (o *Object) Storable() bool { return true }
+
+// MimeType of a disk.
+func (o *Object) MimeType(ctx context.Context) string { return "application/octet-stream" }
+
+// ID is equal for two names of one device, also on two remotes.
+func (o *Object) ID() string { return o.entry.ID }
+
+// Hash is the SHA-256 of the content, computed on the host that has it.
+func (o *Object) Hash(ctx context.Context, t hash.Type) (string, error) {
+	if t != hash.SHA256 {
+		return "", hash.ErrUnsupported
+	}
+	at, err := o.fs.place(o.remote)
+	if err != nil {
+		return "", err
+	}
+	var sum string
+	err = at.with(ctx, func(s *host.Session) error {
+		if _, err := s.OpenRead(ctx, at.path); err != nil {
+			return err
+		}
+		digest, err := s.Hash(ctx, func(done int64) {
+			fs.Debugf(o, "hashed %v of %v", fs.SizeSuffix(done), fs.SizeSuffix(o.Size()))
+		})
+		if err != nil {
+			return err
+		}
+		sum = hexDigest(digest)
+		return s.Close(ctx, false, 0)
+	})
+	return sum, err
+}
+
+// Open reads the content or a range of it.
+func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (io.ReadCloser, error) {
+	off, n := span(o.Size(), options)
+	at, err := o.fs.place(o.remote)
+	if err != nil {
+		return nil, err
+	}
+	s, err := at.host.Session(ctx)
+	if err != nil {
+		return nil, classify(err)
+	}
+	r, err := open(ctx, s, at.path, off, n)
+	if err != nil {
+		s.Release()
+		return nil, classify(err)
+	}
+	return r, nil
+}
+
+// span is what the options ask for of size bytes. Ranges may reach past the end.
+func span(size int64, options []fs.OpenOption) (off, n int64) {
+	off, n = 0, size
+	for _, option := range options {
+		switch x := option.(type) {
+		case *fs.SeekOption:
+			off, n = x.Offset, size-x.Offset
+		case *fs.RangeOption:
+			var limit int64
+			if off, limit = x.Decode(size); limit < 0 {
+				limit = size
+			}
+			n = min(limit, size-off)
+		default:
+			if option.Mandatory() {
+				fs.Logf(nil, "unsupported mandatory option: %v", option)
+			}
+		}
+	}
+	off = min(max(off, 0), size)
+	return off, max(min(n, size-off), 0)
+}
+
+// Update brings the object to the content of in, moving only what differs. An
+// image file gets the size and time of src; a device must be as large as src.
+func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, options ...fs.OpenOption) error {
+	if src.Size() < 0 {
+		return refuse("%s: the size of the source is not known: give it with --size of rcat, or copy a file", o.remote)
+	}
+	if from := localFile(ctx, src); from != nil {
+		acc, _ := in.(*accounting.Account)
+		return o.transfer(ctx, src, *from, func(n int64) {
+			if acc != nil {
+				acc.AccountReadN(n)
+			}
+		})
+	}
+	return o.receive(ctx, in, src)
+}
+
+// Remove removes an image file. Devices are refused, by the helper too.
+func (o *Object) Remove(ctx context.Context) error {
+	if o.entry.Kind == wire.KindBlock {
+		return refuse("%s: is a block device and is never removed", o.remote)
+	}
+	at, err := o.fs.place(o.remote)
+	if err != nil {
+		return err
+	}
+	return at.with(ctx, func(s *host.Session) error { return s.Remove(ctx, at.path) })
+}
+
+var (
+	_ fs.Object    = (*Object)(nil)
+	_ fs.IDer      = (*Object)(nil)
+	_ fs.MimeTyper = (*Object)(nil)
+)

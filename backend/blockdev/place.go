@@ -1,0 +1,110 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/rclone/rclone/fs/fserrors"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// place is where a remote leads: an absolute path on a host. Above the hosts
+// there is none, and host is nil.
+type place struct {
+	host *host.Host
+	path string
+}
+
+var errNoHost = fserrors.NoRetryError(errors.New(
+	"no host is named: write blockdev:host/path, blockdev:localhost/path for this machine, or set the option host"))
+
+// place finds the host and the path of remote. It contacts nobody.
+func (f *Fs) place(remote string) (place, error) {
+	full := path.Join(f.root, remote)
+	if f.opt.Host != "" {
+		return place{host.Get(f.opt.Config), f.absolute(full)}, nil
+	}
+	spec, rest, _ := strings.Cut(full, "/")
+	switch spec {
+	case "":
+		if full == "" {
+			return place{}, nil
+		}
+		return place{}, errNoHost
+	case ".", "..":
+		return place{}, errNoHost
+	}
+	return place{host.Get(f.opt.Config.At(spec)), f.absolute(rest)}, nil
+}
+
+// absolute is the path on the host of a path below its root.
+func (f *Fs) absolute(p string) string {
+	return "/" + strings.TrimLeft(f.opt.Enc.FromStandardPath(p), "/")
+}
+
+// with calls fn with a session on the host of p. Errors come out as rclone
+// wants them.
+func (p place) with(ctx context.Context, fn func(*host.Session) error) error {
+	if p.host == nil {
+		return errNoHost
+	}
+	s, err := p.host.Session(ctx)
+	if err != nil {
+		return classify(err)
+	}
+	defer s.Release()
+	return classify(fn(s))
+}
+
+// stat describes what is at p, and the boot of its host.
+func (f *Fs) stat(ctx context.Context, p place) (entry wire.Entry, err error) {
+	err = p.with(ctx, func(s *host.Session) error {
+		entry, err = s.Stat(ctx, p.path)
+		entry.ID = identity(s, entry)
+		return err
+	})
+	return entry, err
+}
+
+// identity is an ID that is equal only for two names of one object, on any
+// hosts; empty when that cannot be told.
+func identity(s *host.Session, e wire.Entry) string {
+	if s.Hello.BootID == "" || e.ID == "" {
+		return ""
+	}
+	return s.Hello.BootID + "/" + e.ID
+}
+
+// classify gives err the class that decides what rclone does next: a refusal is
+// never tried again, a lost connection is.
+func classify(err error) error {
+	var he *host.Error
+	var we *wire.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &he) && he.Retryable:
+		return fserrors.RetryError(err)
+	case errors.As(err, &he):
+		return fserrors.NoRetryError(err)
+	case !errors.As(err, &we):
+		return err
+	}
+	switch we.Code {
+	case wire.CodeNotFound, wire.CodeIsDir, wire.CodeNotEmpty, wire.CodeCancelled:
+		return err
+	case wire.CodeIO, wire.CodeCorrupted, wire.CodeInternal, wire.CodeProtocol, wire.CodeSource:
+		return fserrors.NoLowLevelRetryError(err)
+	}
+	return fserrors.NoRetryError(err)
+}
+
+// refuse is a refusal of this end.
+func refuse(format string, args ...any) error {
+	return fserrors.NoRetryError(fmt.Errorf(format, args...))
+}

@@ -1,0 +1,137 @@
+package blockdev
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/rclone/rclone/fs"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// abortTime is how long closing may take after a transfer has failed.
+const abortTime = 10 * time.Second
+
+// lease is a session with something open on it.
+type lease struct {
+	s      *host.Session
+	opened *wire.Opened
+	before int64 // bytes on the wire when it began
+}
+
+// take opens something on a session of the host of p.
+func take(ctx context.Context, p place, req *wire.Open) (*lease, error) {
+	s, err := p.host.Session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := s.Wire()
+	opened, err := s.Open(ctx, req)
+	if err != nil {
+		s.Release()
+		return nil, err
+	}
+	return &lease{s, opened, before}, nil
+}
+
+func openSource(ctx context.Context, from place) (*lease, error) {
+	var req wire.Open
+	req.Path = from.path
+	return take(ctx, from, &req)
+}
+
+// wire is the number of bytes that crossed the network since take.
+func (l *lease) wire() int64 { return l.s.Wire() - l.before }
+
+// close gives the session back, what it wrote being durable or to be done again.
+func (l *lease) close() (wire int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
+	defer cancel()
+	if err := l.s.Close(ctx, false, 0); err != nil {
+		fs.Debugf(nil, "closing: %v", err)
+	}
+	defer l.s.Release()
+	return l.wire()
+}
+
+// target is an object that is being written.
+type target struct {
+	o    *Object
+	at   place
+	req  wire.Open // what the leading session asked for
+	lead *lease
+}
+
+// openTarget opens o for a source of size bytes. The helper refuses here, before
+// anything is written.
+func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
+	at, err := o.fs.place(o.remote)
+	if err != nil {
+		return nil, err
+	}
+	if at.host == nil {
+		return nil, errNoHost
+	}
+	t := &target{o: o, at: at}
+	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
+	t.req.Path, t.req.Force = at.path, o.fs.opt.Force == at.path
+	rand.Read(t.req.Claim[:])
+	t.lead, err = take(ctx, at, &t.req)
+	return t, err
+}
+
+// streams is how many stripes are worked on at once.
+func (t *target) streams(source *lease) int {
+	dst := t.lead.opened
+	if !dst.Shared || dst.Entry.Rotational || source.opened.Entry.Rotational {
+		return 1
+	}
+	return max(t.o.fs.opt.Streams, 1)
+}
+
+// follow opens source and target once more, for one more stream.
+func (t *target) follow(ctx context.Context, source *lease) (src, dst *lease, err error) {
+	var from wire.Open
+	from.Path = source.opened.Path
+	if src, err = take(ctx, place{source.s.Host(), from.Path}, &from); err != nil {
+		return nil, nil, err
+	}
+	req := t.req
+	req.Lead, req.Path = false, t.lead.opened.Path
+	if dst, err = take(ctx, t.at, &req); err != nil {
+		src.close()
+		return nil, nil, err
+	}
+	return src, dst, nil
+}
+
+// commit completes the target, which now has the content of src, and looks at
+// what it has become.
+func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) error {
+	defer t.lead.s.Release()
+	before := t.lead.opened.Entry
+	if err := t.lead.s.Close(ctx, true, src.ModTime(ctx).UnixNano()); err != nil {
+		return err
+	}
+	entry, err := t.lead.s.Stat(ctx, t.at.path)
+	if err != nil {
+		return err
+	}
+	entry.ID = identity(t.lead.s, entry)
+	t.o.entry = entry
+	report.log(t.o, before)
+	return nil
+}
+
+// abort ends a transfer that failed: a new image is removed, what existed stays
+// as it is now.
+func (t *target) abort() { t.lead.close() }
+
+func kindName(e wire.Entry) string {
+	if e.Kind == wire.KindBlock {
+		return "device"
+	}
+	return "file"
+}

@@ -1,0 +1,143 @@
+package blockdev
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/accounting"
+	"github.com/rclone/rclone/lib/atexit"
+	"github.com/rclone/rclone/lib/transferaccounter"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+)
+
+// copyFrom brings o to the content of another object of this backend.
+func (o *Object) copyFrom(ctx context.Context, src *Object) error {
+	from, err := src.fs.place(src.remote)
+	if err != nil {
+		return err
+	}
+	acc := transferaccounter.Get(ctx)
+	acc.Start()
+	return o.transfer(ctx, src, from, acc.Add)
+}
+
+// transfer brings o to the content of what is at from, between helpers: several
+// stripes at once, the frames passing through this process. progress is called
+// with the number of bytes settled, from several goroutines.
+func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, progress func(n int64)) error {
+	start := time.Now()
+	source, err := openSource(ctx, from)
+	if err != nil {
+		return classify(err)
+	}
+	defer source.close()
+	t, err := o.openTarget(ctx, source.opened.Size)
+	if err != nil {
+		return classify(err)
+	}
+	if id := identity(source.s, source.opened.Entry); id != "" && id == identity(t.lead.s, t.lead.opened.Entry) {
+		t.abort()
+		return refuse("%s: is the same %s as the source %s", o.remote, kindName(t.lead.opened.Entry), src.Remote())
+	}
+	report := &report{start: start}
+	if err := t.stripes(ctx, source, report, progress); err != nil {
+		t.abort()
+		return classify(err)
+	}
+	return classify(t.commit(ctx, src, report))
+}
+
+// stripes joins source and target on all stripes.
+func (t *target) stripes(ctx context.Context, source *lease, report *report, progress func(n int64)) error {
+	defer t.interruptible()()
+	stripes := block.Stripes(min(source.opened.Size, t.lead.opened.Size), block.DefaultSize)
+	todo := make(chan block.Range, len(stripes))
+	for _, r := range stripes {
+		todo <- r
+	}
+	close(todo)
+	work := func(ctx context.Context, src, dst *lease) error {
+		for r := range todo {
+			res, err := host.Join(ctx, src.s, dst.s, r, progress)
+			if err != nil {
+				return err
+			}
+			report.add(res)
+		}
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return work(ctx, source, t.lead) })
+	for range min(t.streams(source), len(stripes)) - 1 {
+		g.Go(func() error {
+			src, dst, err := t.follow(ctx, source)
+			if err != nil { // the stripes are done by those who have a session
+				fs.Debugf(t.o, "going on with fewer streams: %v", err)
+				return nil
+			}
+			err = work(ctx, src, dst)
+			report.wire.Add(src.close() + dst.close())
+			return err
+		})
+	}
+	err := g.Wait()
+	report.wire.Add(source.wire() + t.lead.wire())
+	return err
+}
+
+// receive brings o to the content of in, which can be read only once: one stream,
+// compared on this side.
+func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) error {
+	report := &report{start: time.Now()}
+	t, err := o.openTarget(ctx, src.Size())
+	if err != nil {
+		return classify(err)
+	}
+	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: block.DefaultSize}
+	stop := t.interruptible()
+	res, err := host.SendTo(ctx, delta.NewStream(unthrottled(in), src.Size()), t.lead.s, r)
+	stop()
+	if err != nil {
+		t.abort()
+		return classify(err)
+	}
+	report.add(res)
+	report.wire.Add(t.lead.wire())
+	return classify(t.commit(ctx, src, report))
+}
+
+// interruptible says what the state of the target is when the program is ended
+// by a signal before the returned function is called.
+func (t *target) interruptible() (stop func()) {
+	handle := atexit.Register(func() {
+		fs.Errorf(t.o, "interrupted: the target is partly updated; the same command completes it")
+	})
+	return func() { atexit.Unregister(handle) }
+}
+
+// unthrottled reads in without its bandwidth limit, which is for what crosses
+// the network: blocks that are equal do not. What is read is still accounted.
+func unthrottled(in io.Reader) io.Reader {
+	acc, ok := in.(*accounting.Account)
+	if !ok {
+		return in
+	}
+	return &accounted{acc.OldStream(), acc}
+}
+
+type accounted struct {
+	in  io.Reader
+	acc *accounting.Account
+}
+
+func (a *accounted) Read(p []byte) (int, error) {
+	n, err := a.in.Read(p)
+	a.acc.AccountReadN(int64(n))
+	return n, err
+}

@@ -1,0 +1,147 @@
+// Package helper is the end of the protocol that runs where the devices are: it
+// serves the requests of one client over one byte stream. The same code serves
+// a remote host, behind ssh, and the local one, behind a pipe in the process.
+//
+// Package wire is the language, package device opens and refuses, package delta
+// moves differences; this package joins them and adds the policy. It never
+// imports rclone.
+package helper
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// Policy is what a helper allows, whoever asks.
+type Policy struct {
+	// Allow lists the files, devices and directories that may be named, with
+	// all that is below them. Empty allows everything.
+	Allow []string
+	// ReadOnly refuses everything that changes something.
+	ReadOnly bool
+}
+
+// Serve speaks the protocol over rw until the client closes it, and then
+// returns nil; or until the client breaks the protocol, or ctx ends. It closes
+// rw, which must end a pending Read, and returns when all its goroutines have. A
+// target that was open is left as it is, to be continued by a later session.
+func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &session{
+		r:        wire.NewReader(rw),
+		w:        wire.NewWriter(rw),
+		policy:   p,
+		requests: make(chan *request, maxAhead),
+		done:     ctx.Done(),
+	}
+	if err := s.greet(); err != nil {
+		rw.Close()
+		return err
+	}
+	reading := make(chan error, 1)
+	go func() {
+		err := s.read(ctx)
+		cancel(err)
+		reading <- err
+	}()
+	s.handle(ctx)
+	rw.Close()
+	if err := <-reading; !errors.Is(err, errGone) {
+		return err
+	}
+	return nil
+}
+
+// errGone ends the requests of a client that closed its stream.
+var errGone = errors.New("the client is gone")
+
+// Hello describes this program and the host it runs on.
+func Hello() *wire.Hello {
+	h := &wire.Hello{Version: wire.Version, OS: runtime.GOOS, Arch: runtime.GOARCH, Build: Version(), BootID: bootID()}
+	if device.SharedClaim {
+		h.Features |= wire.FeatureSharedClaim
+	}
+	return h
+}
+
+// Version is the version of the module that the program was built from.
+func Version() string {
+	const module = "github.com/rclone-blockdev/rclone-blockdev"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Path == module {
+		return info.Main.Version
+	}
+	for _, m := range info.Deps {
+		if m.Path == module {
+			return m.Version
+		}
+	}
+	return "unknown"
+}
+
+// bootID is what Linux says of the current boot, and empty elsewhere.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+// check returns the path that a request may use, or the refusal. Paths are
+// absolute; what they lead to through links is the device package's to judge.
+func (p Policy) check(path string, write bool) (string, error) {
+	path = filepath.Clean(filepath.FromSlash(path))
+	if !filepath.IsAbs(path) {
+		return "", wire.Errorf(wire.CodeRefused, "%s: not an absolute path", path)
+	}
+	if write && p.ReadOnly {
+		return "", wire.Errorf(wire.CodeReadOnly, "%s: the helper on this host was started with --read-only", path)
+	}
+	if len(p.Allow) == 0 {
+		return path, nil
+	}
+	for _, a := range p.Allow {
+		if within(path, filepath.Clean(a)) {
+			return path, p.checkLink(path)
+		}
+	}
+	return "", p.refusal(path)
+}
+
+// checkLink refuses an allowed name that is a link to a file elsewhere. Links to
+// block devices are what names like /dev/vg0/vm are made of.
+func (p Policy) checkLink(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil || real == path {
+		return nil // what does not exist cannot lead anywhere
+	}
+	if info, err := device.Stat(path); err == nil && info.Kind == device.Block {
+		return nil
+	}
+	for _, a := range p.Allow {
+		if root, err := filepath.EvalSymlinks(a); err == nil && within(real, root) {
+			return nil
+		}
+	}
+	return p.refusal(path)
+}
+
+func (p Policy) refusal(path string) error {
+	return wire.Errorf(wire.CodeRefused, "%s: the helper on this host allows only %s", path, strings.Join(p.Allow, ", "))
+}
+
+// within tells whether path is dir or below it. Both are clean.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}

@@ -1,0 +1,125 @@
+package helper
+
+import (
+	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// openObject opens what the requests up to Close work on.
+func (s *session) openObject(r *request) error {
+	var m wire.Open
+	if err := r.frame.Decode(&m); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
+	if s.open != nil {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
+	}
+	path, err := s.policy.check(m.Path, m.Write)
+	if err != nil {
+		return err
+	}
+	var o *device.Object
+	if m.Write {
+		o, err = device.OpenWrite(path, device.WriteOptions{
+			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
+		})
+	} else {
+		o, err = device.OpenRead(path)
+	}
+	if err != nil {
+		return err
+	}
+	s.open, s.writing = o, m.Write
+	for _, n := range o.Notices() {
+		if err := s.w.Write(&wire.Notice{Text: wire.Clip(n)}); err != nil {
+			return err
+		}
+	}
+	return s.w.Write(&wire.Opened{Path: o.Path(), Size: o.Size(), Shared: o.Shared(), Entry: entry(o.Info())})
+}
+
+// closeObject ends what openObject began.
+func (s *session) closeObject(r *request) error {
+	var m wire.Close
+	if err := r.frame.Decode(&m); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
+	o, writing := s.open, s.writing
+	s.open, s.writing = nil, false
+	switch {
+	case o == nil:
+		return nil
+	case !writing:
+		return o.Close()
+	case m.Commit:
+		return o.Commit(time.Unix(0, m.ModTime))
+	default:
+		return o.Abort()
+	}
+}
+
+// abandon closes what is open when the session ends without Close: a new image
+// stays under its hidden name, for the next run to go on from.
+func (s *session) abandon() {
+	if s.open != nil {
+		s.open.Close()
+		s.open = nil
+	}
+}
+
+// opened returns what is open, for reading or for writing.
+func (s *session) opened(write bool) (*device.Object, error) {
+	if s.open == nil || write && !s.writing {
+		return nil, wire.Errorf(wire.CodeProtocol, "protocol error: nothing is open for this request")
+	}
+	return s.open, nil
+}
+
+func (s *session) send(r *request) error {
+	var m wire.Send
+	if err := r.frame.Decode(&m); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
+	o, err := s.opened(false)
+	if err != nil {
+		return err
+	}
+	if err := inRange(o, m.Offset, m.Length); err != nil {
+		return err
+	}
+	sum, err := delta.Send(r.ctx, r, o, m.Range(), m.Window)
+	if err != nil {
+		return err
+	}
+	return s.w.Write(sum)
+}
+
+func (s *session) receive(r *request) error {
+	var m wire.Receive
+	if err := r.frame.Decode(&m); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
+	o, err := s.opened(true)
+	if err != nil {
+		return err
+	}
+	if err := inRange(o, m.Offset, m.Length); err != nil {
+		return err
+	}
+	sum, err := delta.Receive(r.ctx, r, o, m.Range(), m.Window)
+	if err != nil {
+		return err
+	}
+	return s.w.Write(sum)
+}
+
+// inRange refuses a range that o does not have.
+func inRange(o *device.Object, off, n int64) error {
+	if off > o.Size() || n > o.Size()-off {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: bytes %d to %d of %s, which has %d", off, off+n, o.Path(), o.Size())
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package helper
+
+import (
+	"context"
+	"time"
+
+	"github.com/minio/sha256-simd"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+const (
+	readChunk     = 256 << 10   // bytes read at once for Read
+	progressEvery = time.Second // between two Progress frames
+)
+
+// rangeReader is one running Read.
+type rangeReader struct {
+	o      *device.Object
+	r      *request
+	credit int64     // bytes of data that may be sent
+	hole   wire.Hole // zeros found and not yet sent
+	data   wire.Data // reused
+}
+
+// readRange sends a range in order, zeros as holes.
+func (s *session) readRange(r *request) error {
+	var m wire.Read
+	if err := r.frame.Decode(&m); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
+	o, err := s.opened(false)
+	if err != nil {
+		return err
+	}
+	if err := inRange(o, m.Offset, m.Length); err != nil {
+		return err
+	}
+	rr := &rangeReader{o: o, r: r, credit: m.Window}
+	err = eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, rr.chunk)
+	if err != nil {
+		return err
+	}
+	return rr.flush()
+}
+
+// eachChunk calls fn for the bytes [off, end) of o in order, with the content of
+// chunks of readChunk bytes at most, or with nil for n bytes that are a hole.
+func eachChunk(ctx context.Context, o *device.Object, off, end int64, fn func(off, n int64, data []byte) error) error {
+	buf := make([]byte, min(readChunk, end-off))
+	for off < end {
+		start, stop, err := o.Data(off, end)
+		if err != nil {
+			return err
+		}
+		if start > off {
+			if err := fn(off, start-off, nil); err != nil {
+				return err
+			}
+		}
+		for off = start; off < stop; {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			b := buf[:min(int64(len(buf)), stop-off)]
+			if n, err := o.ReadAt(b, off); n < len(b) && err != nil {
+				return err
+			}
+			if err := fn(off, int64(len(b)), b); err != nil {
+				return err
+			}
+			off += int64(len(b))
+		}
+	}
+	return nil
+}
+
+// chunk sends a chunk: its runs of zero blocks as holes, the others as data.
+func (rr *rangeReader) chunk(off, n int64, data []byte) error {
+	if data == nil {
+		return rr.zeros(off, n)
+	}
+	for len(data) > 0 {
+		n, zero := run(data)
+		var err error
+		if zero {
+			err = rr.zeros(off, int64(n))
+		} else {
+			err = rr.bytes(off, data[:n])
+		}
+		if err != nil {
+			return err
+		}
+		off, data = off+int64(n), data[n:]
+	}
+	return nil
+}
+
+// run returns the length of the first run of blocks of b that are all zero, or
+// all not.
+func run(b []byte) (n int, zero bool) {
+	for n < len(b) {
+		end := min(n+block.DefaultSize, len(b))
+		z := block.IsZero(b[n:end])
+		if n > 0 && z != zero {
+			return n, zero
+		}
+		n, zero = end, z
+	}
+	return n, zero
+}
+
+// zeros joins n zeros at off to the hole before them.
+func (rr *rangeReader) zeros(off, n int64) error {
+	if rr.hole.Length == 0 {
+		rr.hole.Offset = off
+	}
+	rr.hole.Length += n
+	return nil
+}
+
+func (rr *rangeReader) bytes(off int64, b []byte) error {
+	if err := rr.flush(); err != nil {
+		return err
+	}
+	if err := rr.await(); err != nil {
+		return err
+	}
+	rr.credit -= int64(len(b))
+	rr.data = wire.Data{Offset: off, Data: b}
+	return rr.r.Write(&rr.data)
+}
+
+// flush sends the hole that was found.
+func (rr *rangeReader) flush() error {
+	if rr.hole.Length == 0 {
+		return nil
+	}
+	err := rr.r.Write(&rr.hole)
+	rr.hole.Length = 0
+	return err
+}
+
+// await returns when there is credit.
+func (rr *rangeReader) await() error {
+	for rr.credit <= 0 {
+		f, err := rr.r.Next(rr.r.ctx)
+		if err != nil {
+			return err
+		}
+		var m wire.Window
+		err = f.Decode(&m)
+		f.Release()
+		if err != nil {
+			return wire.Errorf(wire.CodeProtocol, "%v", err)
+		}
+		rr.credit += m.Bytes
+	}
+	return nil
+}
+
+// hash sends the SHA-256 of all of what is open, and signs of life meanwhile.
+func (s *session) hash(r *request) error {
+	o, err := s.opened(false)
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	last := time.Now()
+	err = eachChunk(r.ctx, o, 0, o.Size(), func(off, n int64, data []byte) error {
+		for end := off + n; off < end; {
+			if len(data) == 0 { // a hole
+				data = zeroPage[:]
+			}
+			k := min(end-off, int64(len(data)))
+			h.Write(data[:k])
+			off, data = off+k, data[k:]
+			if time.Since(last) < progressEvery {
+				continue
+			}
+			last = time.Now()
+			if err := s.w.Write(&wire.Progress{Done: off}); err != nil {
+				return err
+			}
+			if err := context.Cause(r.ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var sum wire.Sum
+	h.Sum(sum.Digest[:0])
+	return s.w.Write(&sum)
+}
+
+// zeroPage stands for holes when they are hashed.
+var zeroPage [readChunk]byte

@@ -1,0 +1,195 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+const (
+	maxAhead  = 4  // requests that may wait
+	inboxSize = 16 // frames of a request that may wait
+)
+
+// session is one conversation. Its reader sorts the frames of the client; handle
+// serves one request after the other.
+type session struct {
+	r        *wire.Reader // owned by read
+	w        *wire.Writer
+	policy   Policy
+	requests chan *request   // from read to handle; closed by read
+	done     <-chan struct{} // the session ends
+
+	open    *device.Object // what Open opened; owned by handle
+	writing bool           // open is a target; owned by handle
+}
+
+// request is a request and the frames that belong to it.
+type request struct {
+	frame  wire.Frame
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	inbox  chan wire.Frame
+	w      *wire.Writer
+}
+
+var errCancelled = errors.New("cancelled")
+
+// greet exchanges magic and hello.
+func (s *session) greet() error {
+	if err := s.w.WriteMagic(); err != nil {
+		return err
+	}
+	if err := s.w.Write(Hello()); err != nil {
+		return err
+	}
+	if _, err := s.r.SkipTo(wire.Magic); err != nil {
+		return noClient(err)
+	}
+	f, err := s.r.Next()
+	if err != nil {
+		return noClient(err)
+	}
+	defer f.Release()
+	var hello wire.Hello
+	if err := f.Decode(&hello); err != nil {
+		return err
+	}
+	if hello.Version != wire.Version {
+		err := wire.Errorf(wire.CodeVersion, "the client speaks version %d of the protocol (%s), this helper version %d (%s)",
+			hello.Version, hello.Build, wire.Version, Version())
+		return errors.Join(err, s.w.Write(err))
+	}
+	return nil
+}
+
+// noClient is nil for a client that left without a word.
+func noClient(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return fmt.Errorf("no client speaks on standard input: %w", err)
+}
+
+// read sorts the frames of the client until its stream ends.
+func (s *session) read(ctx context.Context) error {
+	defer close(s.requests)
+	var last *request
+	for {
+		f, err := s.r.Next()
+		if err != nil {
+			return gone(err)
+		}
+		switch {
+		case f.Type.IsRequest():
+			last = s.newRequest(ctx, f)
+			select {
+			case s.requests <- last:
+			case <-ctx.Done():
+				return gone(io.EOF)
+			}
+		case f.Type == wire.TypeCancel:
+			f.Release()
+			if last != nil {
+				last.cancel(errCancelled)
+			}
+		case last != nil && belongs(f.Type):
+			select {
+			case last.inbox <- f:
+			case <-last.ctx.Done(): // it has ended: the frame was on its way
+				f.Release()
+			}
+		case f.Type&wire.Optional != 0:
+			f.Release()
+		default:
+			err := wire.Errorf(wire.CodeProtocol, "protocol error: this helper (%s) does not know frames of type %#02x", Version(), uint8(f.Type))
+			return errors.Join(err, s.w.Write(err))
+		}
+	}
+}
+
+// belongs tells whether frames of type t may follow a request.
+func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeFinished }
+
+// gone is errGone for a stream that ended, also by being closed here.
+func gone(err error) error {
+	if errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrInvalid) {
+		return err
+	}
+	return errGone
+}
+
+func (s *session) newRequest(ctx context.Context, f wire.Frame) *request {
+	r := &request{frame: f, inbox: make(chan wire.Frame, inboxSize), w: s.w}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	return r
+}
+
+// handle serves the requests in order.
+func (s *session) handle(ctx context.Context) {
+	defer s.abandon()
+	for r := range s.requests {
+		err := s.serve(r)
+		r.cancel(nil) // frames that still come are dropped
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = s.w.Write(&wire.Done{})
+		} else {
+			err = s.w.Write(wireError(err))
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// serve runs one request, unless it was cancelled before its turn.
+func (s *session) serve(r *request) error {
+	defer r.frame.Release()
+	if err := context.Cause(r.ctx); err != nil {
+		return err
+	}
+	h, ok := handlers[r.frame.Type]
+	if !ok {
+		return wire.Errorf(wire.CodeUnsupported, "this helper (%s) does not know requests of type %#02x", Version(), uint8(r.frame.Type))
+	}
+	return h(s, r)
+}
+
+var handlers map[wire.Type]func(*session, *request) error
+
+func init() {
+	handlers = map[wire.Type]func(*session, *request) error{
+		wire.TypeStat:    (*session).stat,
+		wire.TypeList:    (*session).list,
+		wire.TypeMkdir:   (*session).mkdir,
+		wire.TypeRmdir:   (*session).rmdir,
+		wire.TypeRemove:  (*session).remove,
+		wire.TypeSetTime: (*session).setTime,
+		wire.TypeStatFS:  (*session).statFS,
+		wire.TypeOpen:    (*session).openObject,
+		wire.TypeClose:   (*session).closeObject,
+		wire.TypeRead:    (*session).readRange,
+		wire.TypeHash:    (*session).hash,
+		wire.TypeSend:    (*session).send,
+		wire.TypeReceive: (*session).receive,
+	}
+}
+
+// Next and Write make a request the link of a transfer.
+func (r *request) Next(ctx context.Context) (wire.Frame, error) {
+	select {
+	case f := <-r.inbox:
+		return f, nil
+	case <-ctx.Done():
+		return wire.Frame{}, context.Cause(ctx)
+	}
+}
+
+func (r *request) Write(m wire.Message) error { return r.w.Write(m) }
