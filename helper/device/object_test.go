@@ -87,8 +87,14 @@ func TestOpenWrite_NewImage(t *testing.T) {
 			if list, err := List(dir); err != nil || len(list) != 0 {
 				t.Errorf("the partial file is listed: %+v, %v", list, err)
 			}
-			if err := iotest.TestReader(io.NewSectionReader(o, 0, int64(size)), content); err != nil {
-				t.Error(err)
+			got := make([]byte, size)
+			if _, err := o.ReadAt(got, 0); err != nil && size > 0 || !bytes.Equal(got, content) {
+				t.Errorf("read back: %v", err)
+			}
+			if size < 10_000 { // it reads byte by byte
+				if err := iotest.TestReader(io.NewSectionReader(o, 0, int64(size)), content); err != nil {
+					t.Error(err)
+				}
 			}
 			if err := o.Commit(when); err != nil {
 				t.Fatal(err)
