@@ -100,7 +100,7 @@ func parseHeader(h *[HeaderSize]byte) (Type, int, error) {
 // SkipTo discards what comes before the magic, MaxPreamble bytes at most, and the
 // magic itself. It returns what was skipped, for a message to the user.
 func (r *Reader) SkipTo(magic string) (skipped []byte, err error) {
-	for len(skipped) < MaxPreamble {
+	for len(skipped) < MaxPreamble+len(magic) {
 		b, err := r.r.ReadByte()
 		if err != nil {
 			return skipped, err
@@ -180,7 +180,7 @@ func (w *Writer) write(t Type, tail []byte) error {
 	return w.err
 }
 
-// Written is the number of bytes of all frames sent.
+// Written is the number of bytes of all frames sent, without the magic.
 func (w *Writer) Written() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()

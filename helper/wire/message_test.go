@@ -1,0 +1,295 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+)
+
+func name(m Message) string { return strings.TrimPrefix(fmt.Sprintf("%T", m), "*wire.") }
+
+func TestMessage_Bytes(t *testing.T) {
+	for _, v := range vectors {
+		t.Run(name(v.msg), func(t *testing.T) {
+			if err := v.msg.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if got := Marshal(nil, v.msg); string(got) != v.payload {
+				t.Errorf("marshalled\n%x, not\n%x", got, v.payload)
+			}
+			got := like(v.msg)
+			if err := Unmarshal([]byte(v.payload), got); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, v.msg) {
+				t.Errorf("unmarshalled %+v, not %+v", got, v.msg)
+			}
+		})
+	}
+}
+
+// Every field of a message is set in its first vector, so that one left out of the codec is noticed.
+func TestMessage_VectorsAreFull(t *testing.T) {
+	seen := map[Type]bool{}
+	for _, v := range vectors {
+		s := reflect.ValueOf(v.msg).Elem()
+		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
+			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
+			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true}
+			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
+				t.Errorf("%s is zero", field)
+			}
+		}
+		seen[v.msg.Type()] = true
+	}
+}
+
+func TestMessage_ErrShort(t *testing.T) {
+	for _, v := range vectors {
+		for n := range len(v.payload) {
+			err := Unmarshal([]byte(v.payload[:n]), like(v.msg))
+			if openEnded(v.msg) && err == nil {
+				continue
+			}
+			if !errors.Is(err, ErrShort) && !(openEnded(v.msg) && errors.Is(err, ErrInvalid)) {
+				t.Errorf("%s: %d of %d bytes: %v", name(v.msg), n, len(v.payload), err)
+			}
+		}
+	}
+}
+
+func TestMessage_ErrTrailing(t *testing.T) {
+	for _, v := range vectors {
+		if openEnded(v.msg) {
+			continue
+		}
+		for _, tail := range []string{"\x00", "\x01", int2} {
+			if err := Unmarshal([]byte(v.payload+tail), like(v.msg)); !errors.Is(err, ErrTrailing) {
+				t.Errorf("%s: %x behind it: %v", name(v.msg), tail, err)
+			}
+		}
+	}
+}
+
+func long(n int) string { return strings.Repeat("x", n) }
+
+// A message that is not valid is refused by both ends, for the same reason.
+func TestMessage_Err(t *testing.T) {
+	patch := func(runs ...Run) *Patch { return &Patch{Runs: runs} }
+	const tooMany = block.MaxPerExtent + 1
+	for _, tt := range []struct {
+		rule string
+		msg  Message
+		want error
+	}{
+		{"os is long", &Hello{OS: long(MaxName + 1)}, ErrTooLong},
+		{"arch is long", &Hello{Arch: long(MaxName + 1)}, ErrTooLong},
+		{"build is long", &Hello{Build: long(MaxName + 1)}, ErrTooLong},
+		{"boot id is long", &Hello{BootID: long(MaxName + 1)}, ErrTooLong},
+		{"code 0", &Error{Code: 0, Offset: -1}, ErrInvalid},
+		{"offset is below -1", &Error{Code: 1, Offset: -2}, ErrInvalid},
+		{"text is long", &Error{Code: 1, Text: long(MaxText + 1)}, ErrTooLong},
+		{"text is long", &Notice{Text: long(MaxText + 1)}, ErrTooLong},
+		{"bytes are negative", &Progress{Done: -1}, ErrInvalid},
+
+		{"no path", &Stat{}, ErrInvalid}, {"path is long", &Stat{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &List{}, ErrInvalid}, {"path is long", &List{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &Mkdir{}, ErrInvalid}, {"path is long", &Mkdir{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &Rmdir{}, ErrInvalid}, {"path is long", &Rmdir{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &Remove{}, ErrInvalid}, {"path is long", &Remove{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &StatFS{}, ErrInvalid}, {"path is long", &StatFS{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &SetTime{}, ErrInvalid}, {"path is long", &SetTime{path: path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &Open{}, ErrInvalid}, {"path is long", &Open{path: path{long(MaxPath + 1)}}, ErrTooLong},
+		{"reading as lead", &Open{path: path{"/a"}, Lead: true}, ErrInvalid},
+		{"reading whatever the size", &Open{path: path{"/a"}, IgnoreSize: true}, ErrInvalid},
+		{"reading by force", &Open{path: path{"/a"}, Force: true}, ErrInvalid},
+		{"reading with a size", &Open{path: path{"/a"}, Size: 1}, ErrInvalid},
+		{"reading with a claim", &Open{path: path{"/a"}, Claim: Claim{15: 1}}, ErrInvalid},
+		{"size is negative", &Open{path: path{"/a"}, Write: true, Size: -1}, ErrInvalid},
+		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},
+		{"length is negative", &Read{Offset: 2, Length: -1, Window: 1}, ErrInvalid},
+		{"end overflows", &Read{Offset: math.MaxInt64, Length: 1, Window: 1}, ErrInvalid},
+		{"all is negative", &Read{Offset: math.MinInt64, Length: math.MinInt64, Window: 1}, ErrInvalid},
+		{"no window", &Read{Length: 1}, ErrInvalid}, {"window is negative", &Read{Window: -1}, ErrInvalid},
+
+		{"unaligned", NewSend(block.Range{Offset: 511, BlockSize: 512}, 1), ErrInvalid},
+		{"offset is negative", NewSend(block.Range{Offset: -512, Length: 512, BlockSize: 512}, 1), ErrInvalid},
+		{"length is negative", NewReceive(block.Range{Offset: 512, Length: -1, BlockSize: 512}, 1), ErrInvalid},
+		{"end overflows", NewReceive(block.Range{Offset: 512, Length: math.MaxInt64 - 511, BlockSize: 512}, 1), ErrInvalid},
+		{"block size 0", NewReceive(block.Range{}, 1), ErrInvalid},
+		{"block size 513", NewReceive(block.Range{BlockSize: 513}, 1), ErrInvalid},
+		{"block size 2 MiB", NewReceive(block.Range{BlockSize: 2 << 20}, 1), ErrInvalid},
+		{"block size 2 GiB", &Send{span{BlockSize: 1 << 31, Window: 1}}, ErrInvalid},
+		{"no window", NewSend(block.Range{BlockSize: 512}, 0), ErrInvalid},
+		{"window is negative", NewSend(block.Range{BlockSize: 512}, -1), ErrInvalid},
+		{"window is large", NewSend(block.Range{BlockSize: 512}, MaxWindow+1), ErrInvalid},
+
+		{"too many entries", &Entries{make([]Entry, MaxDirectory+1)}, ErrTooLong},
+		{"kind 0", &Entries{[]Entry{{}}}, ErrInvalid}, {"kind 4", &Entries{[]Entry{{Kind: 4}}}, ErrInvalid},
+		{"second entry", &Entries{[]Entry{testEntry, {Kind: 255}}}, ErrInvalid},
+		{"size is negative", &Entries{[]Entry{{Kind: 1, Size: -1}}}, ErrInvalid},
+		{"allocated is below -1", &Entries{[]Entry{{Kind: 1, Allocated: -2}}}, ErrInvalid},
+		{"name is long", &Entries{[]Entry{{Kind: 1, Name: long(MaxName + 1)}}}, ErrTooLong},
+		{"id is long", &Entries{[]Entry{{Kind: 1, ID: long(MaxName + 1)}}}, ErrTooLong},
+		{"total is negative", &Usage{Total: -1}, ErrInvalid},
+		{"free is negative", &Usage{Free: -1}, ErrInvalid},
+		{"available is negative", &Usage{Available: -1}, ErrInvalid},
+		{"path is long", &Opened{Path: long(MaxPath + 1), Entry: testEntry}, ErrTooLong},
+		{"size is negative", &Opened{Size: -1, Entry: testEntry}, ErrInvalid},
+		{"entry", &Opened{}, ErrInvalid},
+		{"scanned is negative", &Summary{Scanned: -1}, ErrInvalid}, {"holes are negative", &Summary{Holes: -1}, ErrInvalid},
+		{"equal is negative", &Summary{Equal: -1}, ErrInvalid}, {"data is negative", &Summary{Data: -1}, ErrInvalid},
+		{"zeroed is negative", &Summary{Zeroed: -1}, ErrInvalid},
+
+		{"no data", &Data{}, ErrInvalid}, {"offset is negative", &Data{Offset: -1, Data: []byte{1}}, ErrInvalid},
+		{"data is long", &Data{Data: make([]byte, block.ExtentSize+1)}, ErrInvalid},
+		{"empty hole", &Hole{}, ErrInvalid}, {"length is negative", &Hole{Length: -1}, ErrInvalid},
+		{"offset is negative", &Hole{Offset: -1, Length: 2}, ErrInvalid},
+		{"end overflows", &Hole{Offset: math.MaxInt64, Length: 1}, ErrInvalid},
+		{"window is negative", &Window{-1}, ErrInvalid},
+
+		{"floor over limit", &Advance{Floor: 2, Limit: 1}, ErrInvalid},
+		{"floor is negative", &Advance{Floor: -1, Limit: 1}, ErrInvalid},
+		{"no digests", &Digests{}, ErrInvalid},
+		{"part of a digest", &Digests{Sums: make([]byte, 33)}, ErrInvalid},
+		{"many digests", &Digests{Sums: make([]byte, 32*(MaxBatch+1))}, ErrInvalid},
+		{"extent is negative", &Digests{First: -1, Sums: []byte(sumA)}, ErrInvalid},
+		{"extent is negative", &Want{extent{-1}}, ErrInvalid},
+		{"extent is negative", &Applied{extent{-1}}, ErrInvalid},
+		{"extent is negative", &Resend{extent{math.MinInt64}}, ErrInvalid},
+		{"no digests", &Blocks{}, ErrInvalid}, {"part of a digest", &Blocks{Sums: make([]byte, 5)}, ErrInvalid},
+		{"many digests", &Blocks{Sums: make([]byte, 4*tooMany)}, ErrInvalid},
+		{"extent is negative", &Blocks{Extent: -1, Sums: make([]byte, 4)}, ErrInvalid},
+
+		{"extent is negative", &Patch{Extent: -1}, ErrInvalid}, {"encoding 1", &Patch{Encoding: 1}, ErrInvalid},
+		{"data is long", &Patch{Data: make([]byte, block.ExtentSize+1)}, ErrInvalid},
+		{"empty run", patch(Run{}), ErrInvalid}, {"run past the extent", patch(Run{First: 1, Count: tooMany - 1}), ErrInvalid},
+		{"run far past the extent", patch(Run{First: math.MaxUint16, Count: math.MaxUint16}), ErrInvalid},
+		{"unsorted runs", patch(Run{First: 2, Count: 1}, Run{First: 0, Count: 1}), ErrInvalid},
+		{"overlapping runs", patch(Run{First: 0, Count: 2}, Run{First: 1, Count: 2}), ErrInvalid},
+		{"the same run twice", patch(Run{Count: 1}, Run{Count: 1}), ErrInvalid},
+	} {
+		t.Run(name(tt.msg)+"/"+tt.rule, func(t *testing.T) {
+			if err := tt.msg.Validate(); !errors.Is(err, tt.want) {
+				t.Errorf("Validate: %v, not %v", err, tt.want)
+			}
+			if err := Unmarshal(Marshal(nil, tt.msg), like(tt.msg)); !errors.Is(err, tt.want) {
+				t.Errorf("Unmarshal: %v, not %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// Payloads that no message of ours marshals to.
+func TestUnmarshal_Err(t *testing.T) {
+	open := "\x00\x02/a"
+	claim := u64zero + u64zero + u64zero
+	runs := func(n string) string { return u64zero + sumA + "\x00" + n }
+	for _, tt := range []struct {
+		rule    string
+		msg     Message
+		payload string
+		want    error
+	}{
+		{"write is 2", &Open{}, open + "\x02\x00\x00\x00" + claim, ErrInvalid},
+		{"lead is 255", &Open{}, open + "\x01\xff\x00\x00" + claim, ErrInvalid},
+		{"ignore size is 2", &Open{}, open + "\x01\x00\x02\x00" + claim, ErrInvalid},
+		{"force is 2", &Open{}, open + "\x01\x00\x00\x02" + claim, ErrInvalid},
+		{"commit is 2", &Close{}, "\x02" + int2, ErrInvalid},
+		{"shared is 2", &Opened{}, "\x00\x00" + int2 + "\x02" + entryA, ErrInvalid},
+		{"read-only is 2", &Entries{}, "\x00\x01\x00\x00\x01\x02\x00" + claim + "\x00\x00\x00\x00\x00\x00", ErrInvalid},
+		{"zero of a run is 2", &Patch{}, runs("\x00\x01") + "\x02\x00\x00\x00\x01", ErrInvalid},
+		{"65535 runs", &Patch{}, runs("\xff\xff"), ErrTooLong},
+		{"a run too many", &Patch{}, runs("\x08\x01") + long(1<<20), ErrTooLong},
+		{"runs that are not there", &Patch{}, runs("\x08\x00") + long(5*2048-1), ErrShort},
+		{"entries that are not there", &Entries{}, "\x00\x20", ErrShort},
+		{"65535 entries", &Entries{}, "\xff\xff" + long(60000), ErrTooLong},
+		{"a string of 65535", &Notice{}, "\xff\xff" + long(60000), ErrTooLong},
+		{"a string that is not there", &Notice{}, "\x10\x00", ErrShort},
+	} {
+		t.Run(name(tt.msg)+"/"+tt.rule, func(t *testing.T) {
+			if err := Unmarshal([]byte(tt.payload), tt.msg); !errors.Is(err, tt.want) {
+				t.Errorf("%v, not %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// The largest message of each kind fits its frame.
+func TestMessage_LimitsFit(t *testing.T) {
+	full := Entry{Name: long(MaxName), Kind: KindDir, ID: long(MaxName)}
+	entries := &Entries{}
+	for range MaxDirectory {
+		entries.Entries = append(entries.Entries, full)
+	}
+	patch := &Patch{Data: make([]byte, block.ExtentSize)}
+	for i := range block.MaxPerExtent {
+		patch.Runs = append(patch.Runs, Run{Zero: i%2 == 1, First: uint16(i), Count: 1})
+	}
+	for _, m := range []Message{
+		&Hello{OS: long(MaxName), Arch: long(MaxName), Build: long(MaxName), BootID: long(MaxName)},
+		&Error{Code: 1, Text: long(MaxText)}, &Open{path: path{long(MaxPath)}}, entries,
+		&Opened{Path: long(MaxPath), Entry: full}, &Data{Data: make([]byte, block.ExtentSize)},
+		&Digests{Sums: make([]byte, MaxBatch*32)}, &Blocks{Sums: make([]byte, block.MaxPerExtent*4)}, patch,
+		NewSend(block.Range{Length: math.MaxInt64, BlockSize: block.MaxSize}, MaxWindow),
+	} {
+		b := Marshal(nil, m)
+		if err := Unmarshal(b, like(m)); err != nil || len(b) > m.Type().maxPayload() {
+			t.Errorf("%s: %d of %d bytes, %v", name(m), len(b), m.Type().maxPayload(), err)
+		}
+	}
+}
+
+func TestDigests_AddAt(t *testing.T) {
+	var d Digests
+	var b Blocks
+	for _, sum := range []block.Digest{testSumA, testSumB} {
+		d.Add(sum)
+		b.Add(sum)
+	}
+	if d.Len() != 2 || d.At(0) != testSumA || d.At(1) != testSumB {
+		t.Errorf("digests are %x", d.Sums)
+	}
+	if b.Len() != 2 || b.At(0) != testSumA.Short() || b.At(1) != testSumB.Short() {
+		t.Errorf("blocks are %x", b.Sums)
+	}
+}
+
+func TestSummary_Add(t *testing.T) {
+	s := Summary{testSumA, 1, 2, 3, 4, 5}
+	s.Add(&Summary{testSumB, 10, 20, 30, 40, 50})
+	if s != (Summary{testSumA, 11, 22, 33, 44, 55}) {
+		t.Errorf("the sum is %+v", s)
+	}
+}
+
+func TestError_Is(t *testing.T) {
+	err := fmt.Errorf("copying: %w", Errorf(CodeBusy, "%s: mounted", "/dev/sda"))
+	if !errors.Is(err, CodeBusy) || errors.Is(err, CodeIO) || err.Error() != "copying: /dev/sda: mounted" {
+		t.Errorf("%v", err)
+	}
+	if Code(999).Error() != "error code 999" {
+		t.Error(Code(999))
+	}
+}
+
+func TestSpan_Range(t *testing.T) {
+	r := block.Range{Offset: 1 << 40, Length: 1<<40 + 1, BlockSize: 512}
+	if s := NewSend(r, 3); s.Range() != r || s.Window != 3 {
+		t.Errorf("Send has %+v", s)
+	}
+	if s := NewReceive(r, 3); s.Range() != r || s.Window != 3 {
+		t.Errorf("Receive has %+v", s)
+	}
+}
+
+func TestClip(t *testing.T) {
+	if Clip("short") != "short" || len(Clip(long(MaxText+1))) != MaxText {
+		t.Error("text is not cut to MaxText")
+	}
+}
