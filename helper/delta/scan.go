@@ -85,8 +85,12 @@ func (s *scanner) run(ctx context.Context) error {
 			e = &extent{sums: make([]block.Digest, block.Count(block.ExtentSize, s.r.BlockSize))}
 		}
 		more, err := s.take(e)
-		if err != nil || !more {
+		if err != nil {
 			return err
+		}
+		if !more {
+			s.free <- e // for the next worker to find out
+			return nil
 		}
 		if !e.hole {
 			if err := s.read(e, *buf); err != nil {
