@@ -145,16 +145,19 @@ var errSilent = errors.New("the host closed the stream before the helper answere
 // it returns a reader that begins with it.
 func awaitSpeaker(r io.Reader) (io.Reader, reply, error) {
 	var seen []byte
+	line := 0 // start of the last line, before which no answer is
 	chunk := make([]byte, 4096)
 	for {
 		n, err := r.Read(chunk)
+		fresh := max(0, len(seen)-len(wire.Magic))
 		seen = append(seen, chunk[:n]...)
-		if at := bytes.Index(seen, []byte(wire.Magic)); at >= 0 {
-			return io.MultiReader(bytes.NewReader(seen[at:]), r), reply{}, nil
+		if at := bytes.Index(seen[fresh:], []byte(wire.Magic)); at >= 0 && fresh+at <= wire.MaxPreamble {
+			return io.MultiReader(bytes.NewReader(seen[fresh+at:]), r), reply{}, nil
 		}
-		if answer, ok := findReply(seen); ok {
+		if answer, ok := findReply(seen[line:]); ok {
 			return nil, answer, nil
 		}
+		line = bytes.LastIndexByte(seen, '\n') + 1
 		if len(seen) > wire.MaxPreamble {
 			return nil, reply{}, fmt.Errorf("the login printed more than %d bytes before the helper answered: make the login scripts of the host quiet", wire.MaxPreamble)
 		}

@@ -156,6 +156,12 @@ func dialTCP(ctx context.Context, t *target, limit time.Duration) (net.Conn, err
 		defer cancel()
 	}
 	raw, err := fshttp.NewDialer(ctx).DialContext(ctx, "tcp", t.address())
+	if errors.Is(ctx.Err(), context.Canceled) {
+		if err == nil {
+			_ = raw.Close()
+		}
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, dialError(t.name, t.address(), err)
 	}

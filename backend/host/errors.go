@@ -55,8 +55,6 @@ func transient(host, op string, kind Kind, format string, args ...any) *Error {
 func dialError(host, address string, err error) error {
 	var dns *net.DNSError
 	switch {
-	case errors.Is(err, context.Canceled):
-		return err
 	case errors.As(err, &dns):
 		e := refuse(host, "connect", KindResolve, "the name %q has no address: check the spelling, or add it to DNS, /etc/hosts or the ssh config: %w", dns.Name, err)
 		e.Retryable = !dns.IsNotFound
