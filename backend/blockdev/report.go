@@ -1,6 +1,8 @@
 package blockdev
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,15 +28,28 @@ func (r *report) add(res *host.Result) {
 	r.res.Add(res)
 }
 
-// log writes the line. before is the target as it was opened.
+// log writes the line: for people what moved, and in JSON all counters, in bytes.
+// before is the target as it was opened.
 func (r *report) log(o *Object, before wire.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	got := r.res.Receiver
+	sent, got := r.res.Sender, r.res.Receiver
 	size := func(key string, n int64) any { return fs.LogValue(key, fs.SizeSuffix(n)) }
-	fs.Infof(o, "scanned %v, holes %v, equal %v, changed %v, zeroed %v, on the wire %v, allocated %v before and %v after, %v",
-		size("scanned", got.Scanned), size("holes", got.Holes), size("equal", got.Equal),
-		size("changed", got.Data), size("zeroed", got.Zeroed), size("wire", r.wire.Load()),
-		size("allocatedBefore", before.Allocated), size("allocatedAfter", o.entry.Allocated),
-		fs.LogValue("took", time.Since(r.start).Round(time.Millisecond)))
+	format := "scanned %v, changed %v, zeroed %v, on the wire %v, in %v"
+	args := []any{
+		size("scanned", got.Equal+got.Data+got.Zeroed), size("changed", got.Data), size("zeroed", got.Zeroed),
+		size("wire", r.wire.Load()), fs.LogValue("took", time.Since(r.start).Round(time.Millisecond)),
+	}
+	if before.Kind == wire.KindFile && o.entry.Allocated >= 0 {
+		format += ", allocated %v, before %v"
+		args = append(args, size("allocatedAfter", o.entry.Allocated), size("allocatedBefore", before.Allocated))
+	}
+	hidden := map[string]int64{
+		"equal": got.Equal, "holes": sent.Holes, "sourceRead": sent.Scanned, "targetRead": got.Scanned, "targetHoles": got.Holes,
+	}
+	for _, key := range slices.Sorted(maps.Keys(hidden)) {
+		format += "%v"
+		args = append(args, fs.LogValueHide(key, hidden[key]))
+	}
+	fs.Infof(o, format, args...)
 }
