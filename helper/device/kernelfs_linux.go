@@ -2,7 +2,6 @@ package device
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -55,8 +54,10 @@ func kernelFS(path string) string {
 // kernelTree names the tree of the kernel that dir, or the nearest of its
 // parents that exists, belongs to: nothing is created or removed there. It is
 // empty for ordinary directories, /dev/shm among them.
-func kernelTree(dir string) string {
-	dir = existing(dir)
+func kernelTree(dir string) string { return host.tree(existing(dir)) }
+
+// tree is kernelTree for a directory that exists, given without symlinks.
+func (k kernel) tree(dir string) string {
 	if name := kernelFS(dir); name != "" {
 		return "the " + name + " at " + dir
 	}
@@ -65,16 +66,21 @@ func kernelTree(dir string) string {
 		return ""
 	}
 	dev := uint64(fi.Sys().(*syscall.Stat_t).Dev)
-	for _, m := range host.mounts() {
-		if m.fstype == "devtmpfs" && m.number == numberOf(dev) {
+	for _, m := range k.mounts() {
+		if m.fstype == "devtmpfs" && m.number == numberOf(dev) && within(dir, m.point) {
 			return m.point
 		}
 	}
 	// In a container /dev is a tmpfs, and other mounts below it are what they
 	// are outside.
 	root, err := os.Stat("/dev")
-	if err == nil && dev == uint64(root.Sys().(*syscall.Stat_t).Dev) && (dir == "/dev" || strings.HasPrefix(dir, "/dev"+string(filepath.Separator))) {
+	if err == nil && dev == uint64(root.Sys().(*syscall.Stat_t).Dev) && within(dir, "/dev") {
 		return "/dev"
 	}
 	return ""
+}
+
+// within reports whether dir is root or lies below it.
+func within(dir, root string) bool {
+	return dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, "/")+"/")
 }

@@ -81,6 +81,38 @@ func TestObject_Zero(t *testing.T) {
 	}
 }
 
+// A follower frees space although what it zeroes is dirty in the page cache of a
+// device that another descriptor claims.
+func TestObject_ZeroDirtyOfFollower(t *testing.T) {
+	const size = 8 * mib
+	file := image(t, size)
+	dev := loop(t, file)
+	lead, err := OpenWrite(dev, WriteOptions{Size: size, Claim: Token{1}, Lead: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lead.Abort()
+	o, err := OpenWrite(dev, WriteOptions{Size: size, Claim: Token{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Abort()
+	for range 20 { // the kernel may write pages out at any time
+		if _, err := o.WriteAt(pattern(size), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Zero(mib, 6*mib); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if used := onDisk(t, file); used > 3*mib || o.noPunch.Load() {
+		t.Errorf("%d bytes allocated, hole punching given up: %v", used, o.noPunch.Load())
+	}
+}
+
 // Writing zeros because nothing else works must not fill a sparse file.
 func TestObject_ZeroKeepsHoles(t *testing.T) {
 	o := create(t, filepath.Join(t.TempDir(), "disk.img"), 64*mib)
