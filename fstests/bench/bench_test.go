@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package bench compares whole commands: rclone-blockdev, and the tools people
 // use today, over a private sshd on the loopback interface, both ends on one
 // machine, files in memory. Nothing runs without -bench:
