@@ -30,9 +30,11 @@ const Window = 256
 
 // Link carries the frames of one transfer.
 type Link interface {
-	// Next returns the next frame from the other end; the caller releases it.
+	// Next returns the next frame from the other end; the caller releases it. It
+	// returns when ctx ends, and an error when no more frames will come.
 	Next(ctx context.Context) (wire.Frame, error)
-	// Write sends m and may keep nothing of it. Several goroutines may write.
+	// Write sends m and may keep nothing of it. Several goroutines may write. It
+	// knows no context: who ends one must also make a pending Write return.
 	Write(m wire.Message) error
 }
 

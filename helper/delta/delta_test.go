@@ -10,12 +10,19 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 )
 
-// shapes are block sizes in bytes and windows in extents.
-var shapes = []struct {
-	blockSize int
-	window    int64
-}{
-	{512, 1}, {512, 256}, {4096, 1}, {4096, 2}, {4096, 256}, {64 << 10, 2}, {1 << 20, 1}, {1 << 20, 256},
+// shape is how a range is cut and how far the receiver may run ahead.
+type shape struct {
+	blockSize int   // bytes
+	window    int64 // extents
+}
+
+// shapes returns the shapes to try with an image of size bytes: large ones are slow.
+func shapes(size int) []shape {
+	few := []shape{{512, 1}, {4096, 2}, {1 << 20, 256}}
+	if size > block.ExtentSize {
+		return few
+	}
+	return append(few, shape{512, 256}, shape{4096, 256}, shape{64 << 10, 2}, shape{1 << 20, 1})
 }
 
 // targets returns what the source may be copied onto, all as long as it.
@@ -40,10 +47,7 @@ func TestTransfer(t *testing.T) {
 	for _, size := range edges.Sizes() {
 		for _, c := range edges.Contents() {
 			source := c.Make(size, 1)
-			for _, shape := range shapes {
-				if size > 2*block.ExtentSize && testing.Short() {
-					continue
-				}
+			for _, shape := range shapes(size) {
 				for name, before := range targets(source, shape.blockSize) {
 					t.Run(fmt.Sprintf("%d %s/%d/%d/%s", size, c.Name, shape.blockSize, shape.window, name), func(t *testing.T) {
 						o := outcome{source: source, before: before, dev: memdev.FromBytes(before)}
@@ -55,5 +59,53 @@ func TestTransfer(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A range in the middle of a device leaves what is around it alone.
+func TestTransfer_Middle(t *testing.T) {
+	const around = 3 * 512
+	for _, size := range []int{1, 4097, block.ExtentSize + 513} {
+		device, before := image(size+2*around, 1), image(size+2*around, 2)
+		o := outcome{source: device[around : around+size], before: before, dev: memdev.FromBytes(before)}
+		o.transfer = transfer{src: memdev.FromBytes(device), tgt: o.dev, window: 2,
+			r: block.Range{Offset: around, Length: int64(size), BlockSize: 4096}}
+		o.s, o.r = o.run(t)
+		o.check(t)
+	}
+}
+
+// What is equal crosses the wire as digests only, holes on both sides are not even read.
+func TestTransfer_Bytes(t *testing.T) {
+	const extents = 64
+	size := extents * block.ExtentSize
+	tests := []struct {
+		name           string
+		source, target *memdev.Device
+		wire           int64 // bytes at most, both directions
+		read           int64 // bytes, of the source
+	}{
+		{"equal", memdev.FromBytes(image(size, 1)), memdev.FromBytes(image(size, 1)), extents * 44, int64(size)},
+		{"holes", memdev.New(int64(size)), memdev.New(int64(size)), extents * 44, 0},
+		{"first copy of holes", memdev.New(int64(size)), memdev.FromBytes(image(size, 1)), extents * 100, 0},
+		{"one block", memdev.FromBytes(changed(image(size, 1), size, 1, 0)), memdev.FromBytes(image(size, 1)), extents*44 + 4096 + 1200, int64(size)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := transfer{src: tt.source, tgt: tt.target, r: rangeOf(size, 4096), window: Window, buffer: 1 << 20}
+			s, r := tr.run(t)
+			if s.err != nil || r.err != nil {
+				t.Fatal(s.err, r.err)
+			}
+			if n := tr.sent + tr.received; n > tt.wire {
+				t.Errorf("%d bytes on the wire, not %d", n, tt.wire)
+			}
+			if n := tt.source.Counts().BytesRead; n != tt.read {
+				t.Errorf("%d bytes of the source read, not %d", n, tt.read)
+			}
+			if !bytes.Equal(tt.source.Bytes(), tt.target.Bytes()) {
+				t.Error("the target differs")
+			}
+		})
 	}
 }

@@ -2,22 +2,17 @@ package delta
 
 import (
 	"context"
-	"errors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// hear takes the frames of the receiver until ctx ends, which run sees to, or
-// the receiver has finished. It checks each against what the receiver may say
+// hear takes the frames of the receiver until it has finished. It checks each against what the receiver may say
 // now, so that what it stores is bounded by the window and by Hold.
 func (s *sender) hear(ctx context.Context) error {
 	for {
 		f, err := s.link.Next(ctx)
 		if err != nil {
-			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-				return nil
-			}
 			return err
 		}
 		err = s.take(&f)
@@ -53,10 +48,7 @@ func (s *sender) take(f *wire.Frame) error {
 		if err := f.Decode(m); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.finished = m
-		return nil
+		return s.takeFinished(m)
 	}
 	return unexpected(f)
 }
@@ -117,8 +109,18 @@ func (s *sender) takeResend(i int64) error {
 	if e == nil || e.state != statePatched {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: resending of extent %d makes no sense", i)
 	}
-	e.state = stateResent
+	e.state = stateRefused
 	s.ready = append(s.ready, e)
+	return nil
+}
+
+func (s *sender) takeFinished(m *wire.Finished) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.finishing {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: the receiver finished before the sender")
+	}
+	s.finished = m
 	return nil
 }
 

@@ -38,7 +38,7 @@ func (s *sender) sendPatch(e *extent, a against) error {
 		p.Runs = addBlock(p.Runs, i, zero)
 	}
 	p.Data = s.gather(e, p.Runs)
-	s.countPatch(e, p)
+	e.sentData, e.sentZero = int64(len(p.Data)), s.zeroed(e, p.Runs)
 	return s.link.Write(p)
 }
 
@@ -78,15 +78,13 @@ func (s *sender) gather(e *extent, runs []wire.Run) []byte {
 	return data
 }
 
-func (s *sender) countPatch(e *extent, p *wire.Patch) {
-	var zeroed int64
-	for _, r := range p.Runs {
+// zeroed is the number of bytes that runs make zero.
+func (s *sender) zeroed(e *extent, runs []wire.Run) (n int64) {
+	for _, r := range runs {
 		if r.Zero {
 			from := int64(r.First) * int64(s.r.BlockSize)
-			zeroed += min(int64(r.Count)*int64(s.r.BlockSize), int64(e.length)-from)
+			n += min(int64(r.Count)*int64(s.r.BlockSize), int64(e.length)-from)
 		}
 	}
-	s.sum.Data += int64(len(p.Data))
-	s.sum.Zeroed += zeroed
-	s.sum.Equal += int64(e.length) - int64(len(p.Data)) - zeroed
+	return n
 }

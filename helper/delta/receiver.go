@@ -53,14 +53,14 @@ func Receive(ctx context.Context, link Link, tgt Target, r block.Range, window i
 		root:  block.NewRootHash(r),
 	}
 	rc.apply = newApplier(tgt, r)
-	g, ctx := errgroup.WithContext(ctx)
+	g, working := errgroup.WithContext(ctx)
 	for range rc.scan.workers() {
-		g.Go(func() error { return rc.scan.run(ctx) })
+		g.Go(func() error { return rc.scan.run(working) })
 	}
-	g.Go(func() error { return rc.announce(ctx) })
-	g.Go(func() error { return rc.run(ctx) })
+	g.Go(func() error { return rc.announce(working) })
+	g.Go(func() error { return rc.run(working) })
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, ended(ctx, err)
 	}
 	return &rc.sum, nil
 }

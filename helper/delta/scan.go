@@ -27,6 +27,8 @@ type extent struct {
 	buf   *[]byte        // memory of data
 	state state          // owned by the stage that follows the scan
 	short []byte         // sender: the receiver's truncated block digests, when they came
+
+	sentData, sentZero int64 // sender: bytes of the last patch sent; owned by run
 }
 
 // state is how far an extent is, at one end.
@@ -36,8 +38,9 @@ const (
 	stateScanned state = iota
 	stateWanted        // block digests were asked for
 	statePatched       // sender: patch sent
-	stateResent        // whole extent sent, or asked for
-	stateSettled       // receiver: equal, or patch applied
+	stateRefused       // sender: the whole extent was asked for
+	stateResent        // sender: whole extent sent; receiver: asked for
+	stateSettled       // patch applied; receiver: or equal
 )
 
 // scanner reads and hashes the extents of a range in parallel and delivers them
@@ -116,6 +119,7 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 	s.next++
 	e.offset, e.length = s.r.Extent(e.index)
 	e.state, e.short = stateScanned, e.short[:0]
+	e.sentData, e.sentZero = 0, 0
 	end := e.offset + int64(e.length)
 	if s.stop <= e.offset {
 		s.start, s.stop, err = s.src.Data(e.offset, s.r.Offset+s.r.Length)

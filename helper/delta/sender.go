@@ -25,14 +25,15 @@ type sender struct {
 	scan   *scanner
 	window int64
 
-	mu       sync.Mutex
-	theirs   []block.Digest    // slot i%window: the receiver's digest of extent i; hold mu
-	heard    int64             // extents whose digest came; hold mu
-	limit    int64             // extents whose digest may come; hold mu
-	pending  map[int64]*extent // waiting for Blocks, Applied or Resend; hold mu
-	ready    []*extent         // pending extents to patch now; hold mu
-	finished *wire.Finished    // hold mu
-	wake     chan struct{}     // something above changed
+	mu        sync.Mutex
+	theirs    []block.Digest    // slot i%window: the receiver's digest of extent i; hold mu
+	heard     int64             // extents whose digest came; hold mu
+	limit     int64             // extents whose digest may come; hold mu
+	pending   map[int64]*extent // waiting for Blocks, Applied or Resend; hold mu
+	ready     []*extent         // pending extents to patch now; hold mu
+	finishing bool              // Finished may come; hold mu
+	finished  *wire.Finished    // hold mu
+	wake      chan struct{}     // something above changed
 
 	sum     wire.Summary // owned by run
 	floor   int64        // extents settled; owned by run
@@ -57,23 +58,35 @@ func Send(ctx context.Context, link Link, src Source, r block.Range, window int6
 		scratch: getBuffer(),
 	}
 	defer putBuffer(s.scratch)
-	g, ctx := errgroup.WithContext(ctx)
+	g, working := errgroup.WithContext(ctx)
+	unwatch := func() bool { return true }
 	if st, ok := src.(*Stream); ok {
-		defer context.AfterFunc(ctx, func() { st.Stop(context.Cause(ctx)) })()
+		unwatch = context.AfterFunc(working, func() { st.Stop(context.Cause(working)) })
 	}
-	hearing, enough := context.WithCancel(ctx)
 	for range s.scan.workers() {
-		g.Go(func() error { return s.scan.run(ctx) })
+		g.Go(func() error { return s.scan.run(working) })
 	}
-	g.Go(func() error { return s.hear(hearing) })
+	g.Go(func() error { return s.hear(working) })
 	g.Go(func() error {
-		defer enough()
-		return s.run(ctx)
+		err := s.run(working)
+		if err == nil {
+			unwatch() // all is read: another range of the stream may follow
+		}
+		return err
 	})
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, ended(ctx, err)
 	}
 	return &s.sum, nil
+}
+
+// ended is the error of a transfer: the cause of the end of ctx, when it ended,
+// since whatever failed then is a consequence.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // run settles all extents, then has the receiver finish.
@@ -132,11 +145,10 @@ func (s *sender) settle(e *extent, theirs block.Digest) error {
 	var err error
 	switch {
 	case e.digest == theirs:
-		s.sum.Equal += int64(e.length)
-		s.scan.recycle(e)
+		s.release(e)
 	case e.zero:
 		err = s.sendPatch(e, whole)
-		s.scan.recycle(e)
+		s.release(e)
 	case theirs == block.ZeroExtent(e.length, s.r.BlockSize):
 		s.park(e, statePatched)
 		err = s.sendPatch(e, againstZero)
@@ -155,6 +167,14 @@ func (s *sender) count(e *extent) {
 	} else {
 		s.sum.Scanned += int64(e.length)
 	}
+}
+
+// release counts what became of e, and gives it back to the scanner.
+func (s *sender) release(e *extent) {
+	s.sum.Data += e.sentData
+	s.sum.Zeroed += e.sentZero
+	s.sum.Equal += int64(e.length) - e.sentData - e.sentZero
+	s.scan.recycle(e)
 }
 
 // park keeps e until the receiver answers.
@@ -198,7 +218,7 @@ func (s *sender) answer() error {
 		case stateScanned:
 			return nil
 		case stateSettled:
-			s.scan.recycle(e)
+			s.release(e)
 		case stateResent:
 			err = s.sendPatch(e, whole)
 		default:
@@ -224,6 +244,8 @@ func (s *sender) nextReady() (*extent, state) {
 		delete(s.pending, e.index)
 	case stateWanted:
 		e.state = statePatched
+	case stateRefused:
+		e.state = stateResent
 	}
 	return e, e.state
 }
@@ -236,6 +258,9 @@ func (s *sender) finish(ctx context.Context) error {
 		}
 	}
 	s.sum.Root = s.root.Sum()
+	s.mu.Lock()
+	s.finishing = true
+	s.mu.Unlock()
 	if err := s.link.Write(&wire.Finish{Root: s.sum.Root}); err != nil {
 		return err
 	}

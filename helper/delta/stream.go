@@ -34,42 +34,54 @@ func (s *Stream) Data(off, end int64) (start, stop int64, err error) { return of
 
 // ReadAt reads p at off when the stream has come there.
 func (s *Stream) ReadAt(p []byte, off int64) (int, error) {
+	if err := s.await(off); err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(s.r, p) // without the lock: it is off's turn until pos moves
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.pos != off && s.err == nil {
-		s.moved.Wait()
-	}
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := io.ReadFull(s.r, p)
 	s.pos += int64(n)
-	if err != nil {
+	if err != nil && s.err == nil {
 		s.err = s.describe(err)
 	}
 	s.moved.Broadcast()
 	return n, s.err
 }
 
-// Complete refuses a source that has more bytes than it said.
-func (s *Stream) Complete() error {
+// await returns when the stream has come to off.
+func (s *Stream) await(off int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || s.pos < s.size {
-		return s.err
-	}
-	var one [1]byte
-	switch _, err := io.ReadFull(s.r, one[:]); {
-	case err == nil:
-		s.err = wire.Errorf(wire.CodeSource, "source gave more than the %d bytes it should have: it changes while it is read", s.size)
-	case !errors.Is(err, io.EOF):
-		s.err = err
+	for s.pos != off && s.err == nil {
+		s.moved.Wait()
 	}
 	return s.err
 }
 
-// Stop makes pending and later reads return err, so that nobody waits for a
-// turn that will not come.
+// Complete refuses a source that has more bytes than it said. It must not be
+// called before all reads have returned.
+func (s *Stream) Complete() error {
+	s.mu.Lock()
+	pos, err := s.pos, s.err
+	s.mu.Unlock()
+	if err != nil || pos < s.size {
+		return err
+	}
+	var one [1]byte
+	switch _, err := io.ReadFull(s.r, one[:]); {
+	case err == nil:
+		s.Stop(wire.Errorf(wire.CodeSource, "source gave more than the %d bytes it should have: it changes while it is read", s.size))
+	case !errors.Is(err, io.EOF):
+		s.Stop(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Stop makes waiting and later reads return err, so that nobody waits for a
+// turn that will not come. It does not end a Read of the reader: who gave the
+// reader must make it return.
 func (s *Stream) Stop(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
