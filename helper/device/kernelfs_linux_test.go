@@ -24,7 +24,10 @@ func TestOpenWrite_NothingCreatedInKernelTrees(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/dev/sdbb", "/dev/no/such/dir", link + "/sdbb", "/proc/sdbb", "/sys/sdbb"} {
-		_, err := OpenWrite(path, WriteOptions{Size: 1})
+		o, err := OpenWrite(path, WriteOptions{Size: 1})
+		if err == nil {
+			o.Abort()
+		}
 		wantError(t, err, ErrRefused, path, "nothing is created under", "check the device name")
 		if err := Mkdir(path); !errors.Is(err, ErrRefused) {
 			t.Errorf("mkdir %s: %v", path, err)

@@ -1,9 +1,11 @@
 package device
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -114,4 +116,32 @@ func TestKernel_Describe(t *testing.T) {
 	wantError(t, err, ErrNotFound, "/dev/sdz", "99:9")
 	_, err = kernel{sys: "/nonexistent"}.describe("/dev/sda", number{8, 0})
 	wantError(t, err, ErrUnsupported, "/dev/sda", "not mounted")
+}
+
+// The table of mounts is made up: it says that the directory of the test is on
+// the file system of devices.
+func TestKernel_Tree(t *testing.T) {
+	dir := existing(t.TempDir())
+	fi, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := numberOf(uint64(fi.Sys().(*syscall.Stat_t).Dev))
+	for _, tt := range []struct{ fstype, point, want string }{
+		{"devtmpfs", dir, dir},
+		{"devtmpfs", filepath.Dir(dir), filepath.Dir(dir)},
+		{"devtmpfs", "/", "/"},
+		{"devtmpfs", dir + "x", ""},
+		{"ext4", dir, ""},
+	} {
+		k := kernel{proc: t.TempDir()}
+		if err := os.Mkdir(filepath.Join(k.proc, "self"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		line := fmt.Sprintf("24 27 %v / %s rw,relatime - %s none rw\n", n, tt.point, tt.fstype)
+		writeFile(t, filepath.Join(k.proc, "self/mountinfo"), []byte(line))
+		if got := k.tree(dir); got != tt.want {
+			t.Errorf("%s at %s: %q, want %q", tt.fstype, tt.point, got, tt.want)
+		}
+	}
 }
