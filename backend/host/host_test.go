@@ -135,3 +135,10 @@ func stored(t *testing.T, dir string) []string {
 	}
 	return list
 }
+
+func mkdir(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -129,7 +129,12 @@ func TestHostKeys_Lookup(t *testing.T) {
 // everybody in and runs nothing.
 func hostKeyServer(t *testing.T, keys ...ssh.Signer) *net.TCPAddr {
 	t.Helper()
-	config := &ssh.ServerConfig{NoClientAuth: true}
+	return serveSSH(t, &ssh.ServerConfig{NoClientAuth: true}, keys...)
+}
+
+// serveSSH runs an SSH server in this process that only lets clients in.
+func serveSSH(t *testing.T, config *ssh.ServerConfig, keys ...ssh.Signer) *net.TCPAddr {
+	t.Helper()
 	for _, key := range keys {
 		config.AddHostKey(key)
 	}

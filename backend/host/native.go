@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -69,8 +70,27 @@ func (n *native) run(ctx context.Context, command string) (*process, error) {
 	}
 }
 
+// openSession opens a channel. A host with a low MaxSessions needs a moment to
+// free the channel of a command that has just ended, so a refusal is not taken
+// for final at once.
+func openSession(client *ssh.Client) (*ssh.Session, error) {
+	for attempt := 1; ; attempt++ {
+		session, err := client.NewSession()
+		var full *ssh.OpenChannelError
+		if attempt >= openAttempts || !errors.As(err, &full) {
+			return session, err
+		}
+		time.Sleep(openPause)
+	}
+}
+
+const (
+	openAttempts = 6
+	openPause    = 50 * time.Millisecond
+)
+
 func startSession(client *ssh.Client, command string) (*process, error) {
-	session, err := client.NewSession()
+	session, err := openSession(client)
 	if err != nil {
 		return nil, err
 	}

@@ -34,8 +34,11 @@ func (p *process) stop() {
 	p.kill()
 }
 
-// wait reports whether the command ended within the limit.
+// wait reports whether the command ended within the limit; 0 means by now.
 func (p *process) wait(limit time.Duration) bool {
+	if limit == 0 {
+		return isClosed(p.exited)
+	}
 	select {
 	case <-p.exited:
 		return true
