@@ -61,34 +61,6 @@ func Remove(path string) error {
 	return fail("remove", path, syscall.Unlink(path))
 }
 
-// Rename renames an image file, replacing one that has the new name. Neither
-// name may be a device, a symlink or under /dev, /proc and /sys.
-func Rename(from, to string) error {
-	fi, err := os.Lstat(from)
-	switch {
-	case err != nil:
-		return fail("rename", from, err)
-	case !fi.Mode().IsRegular():
-		return refuse(ErrRefused, "rename", from, "is not a regular file: only image files are renamed")
-	}
-	if where := kernelTree(filepath.Dir(from)); where != "" {
-		return refuse(ErrRefused, "rename", from, "nothing is renamed under %s", where)
-	}
-	if err := mayCreate("rename", to); err != nil {
-		return err
-	}
-	if fi, err := os.Lstat(to); err == nil && !fi.Mode().IsRegular() {
-		return refuse(ErrRefused, "rename", to, "exists and is not a regular file: it is not replaced")
-	}
-	if err := os.Rename(from, to); err != nil {
-		return fail("rename", from, err)
-	}
-	if err := syncDir(filepath.Dir(to)); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(from))
-}
-
 // SetTime sets the modification time of a file or directory, to 1 ns where the
 // file system can. Devices have none: nothing happens.
 func SetTime(path string, t time.Time) error {
