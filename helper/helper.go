@@ -8,6 +8,7 @@
 package helper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
@@ -35,18 +37,20 @@ type Policy struct {
 // rw, which must end a pending Read, and returns when all its goroutines have. A
 // target that was open is left as it is, to be continued by a later session.
 func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	outer := ctx
+	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { rw.Close() })() // ends what waits for the client
 	s := &session{
 		r:        wire.NewReader(rw),
 		w:        wire.NewWriter(rw),
 		policy:   p,
-		requests: make(chan *request, maxAhead),
+		requests: make(chan *request, 1+maxAhead),
 		done:     ctx.Done(),
 	}
 	if err := s.greet(); err != nil {
 		rw.Close()
-		return err
+		return cmp.Or(context.Cause(outer), err)
 	}
 	reading := make(chan error, 1)
 	go func() {
@@ -55,11 +59,11 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
 		reading <- err
 	}()
 	s.handle(ctx)
-	rw.Close()
+	cancel(errGone) // also when the client did not take a reply
 	if err := <-reading; !errors.Is(err, errGone) {
 		return err
 	}
-	return nil
+	return context.Cause(outer)
 }
 
 // errGone ends the requests of a client that closed its stream.
@@ -119,22 +123,35 @@ func (p Policy) check(path string, write bool) (string, error) {
 	return "", p.refusal(path)
 }
 
-// checkLink refuses an allowed name that is a link to a file elsewhere. Links to
-// block devices are what names like /dev/vg0/vm are made of.
+// checkLink refuses an allowed name that leads elsewhere through links. Links to
+// block devices are what names like /dev/vg0/vm are made of: only the directory
+// of such a name must be allowed.
 func (p Policy) checkLink(path string) error {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil || real == path {
-		return nil // what does not exist cannot lead anywhere
-	}
-	if info, err := device.Stat(path); err == nil && info.Kind == device.Block {
+	if p.leadsTo(resolve(path)) {
 		return nil
 	}
-	for _, a := range p.Allow {
-		if root, err := filepath.EvalSymlinks(a); err == nil && within(real, root) {
-			return nil
-		}
+	if info, err := device.Stat(path); err == nil && info.Kind == device.Block && p.leadsTo(resolve(filepath.Dir(path))) {
+		return nil
 	}
 	return p.refusal(path)
+}
+
+// leadsTo tells whether real, a path without links, is allowed.
+func (p Policy) leadsTo(real string) bool {
+	return slices.ContainsFunc(p.Allow, func(a string) bool { return within(real, resolve(filepath.Clean(a))) })
+}
+
+// resolve is path without links, as far as it exists: what is to be made must
+// not be made elsewhere through a link above it.
+func resolve(path string) string {
+	real, err := filepath.EvalSymlinks(path)
+	if up := filepath.Dir(path); err != nil && up != path {
+		return filepath.Join(resolve(up), filepath.Base(path))
+	}
+	if err != nil {
+		return path
+	}
+	return real
 }
 
 func (p Policy) refusal(path string) error {

@@ -163,6 +163,9 @@ func (rr *rangeReader) await() error {
 
 // hash sends the SHA-256 of all of what is open, and signs of life meanwhile.
 func (s *session) hash(r *request) error {
+	if err := r.frame.Decode(&wire.Hash{}); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "%v", err)
+	}
 	o, err := s.opened(false)
 	if err != nil {
 		return err

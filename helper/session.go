@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 const (
-	maxAhead  = 4  // requests that may wait
-	inboxSize = 16 // frames of a request that may wait
+	maxAhead  = 4  // requests that may wait for their turn
+	inboxSize = 16 // frames that may wait, of a request that waits itself
 )
 
 // session is one conversation. Its reader sorts the frames of the client; handle
@@ -22,6 +23,7 @@ type session struct {
 	w        *wire.Writer
 	policy   Policy
 	requests chan *request   // from read to handle; closed by read
+	pending  atomic.Int32    // requests that have not ended
 	done     <-chan struct{} // the session ends
 
 	open    *device.Object // what Open opened; owned by handle
@@ -75,7 +77,9 @@ func noClient(err error) error {
 	return fmt.Errorf("no client speaks on standard input: %w", err)
 }
 
-// read sorts the frames of the client until its stream ends.
+// read sorts the frames of the client until its stream ends. It must always see
+// that soon, since what is open is held until then: a client that sends further
+// ahead than it may is refused, not waited for.
 func (s *session) read(ctx context.Context) error {
 	defer close(s.requests)
 	var last *request
@@ -86,30 +90,51 @@ func (s *session) read(ctx context.Context) error {
 		}
 		switch {
 		case f.Type.IsRequest():
-			last = s.newRequest(ctx, f)
-			select {
-			case s.requests <- last:
-			case <-ctx.Done():
-				return gone(io.EOF)
+			if s.pending.Add(1) > 1+maxAhead {
+				return s.breach("more than %d requests ahead", maxAhead)
 			}
+			last = s.newRequest(ctx, f)
+			s.requests <- last // has room for all that are pending
 		case f.Type == wire.TypeCancel:
 			f.Release()
 			if last != nil {
 				last.cancel(errCancelled)
 			}
 		case last != nil && belongs(f.Type):
-			select {
-			case last.inbox <- f:
-			case <-last.ctx.Done(): // it has ended: the frame was on its way
-				f.Release()
+			if !s.deliver(last, f) {
+				return s.breach("more than %d frames ahead for a request that waits", inboxSize)
 			}
 		case f.Type&wire.Optional != 0:
 			f.Release()
 		default:
-			err := wire.Errorf(wire.CodeProtocol, "protocol error: this helper (%s) does not know frames of type %#02x", Version(), uint8(f.Type))
-			return errors.Join(err, s.w.Write(err))
+			return s.breach("this helper (%s) does not know frames of type %#02x", Version(), uint8(f.Type))
 		}
 	}
+}
+
+// breach tells the client how it broke the protocol.
+func (s *session) breach(format string, args ...any) error {
+	err := wire.Errorf(wire.CodeProtocol, "protocol error: "+format, args...)
+	return errors.Join(err, s.w.Write(err))
+}
+
+// deliver hands f to the last request. It waits for one that runs or is about to,
+// which takes its frames or ends; for one behind another there may be no room.
+func (s *session) deliver(r *request, f wire.Frame) bool {
+	select {
+	case r.inbox <- f:
+		return true
+	default:
+	}
+	if s.pending.Load() > 1 && r.ctx.Err() == nil {
+		return false
+	}
+	select {
+	case r.inbox <- f:
+	case <-r.ctx.Done(): // it has ended: the frame was on its way
+		f.Release()
+	}
+	return true
 }
 
 // belongs tells whether frames of type t may follow a request.
@@ -135,6 +160,7 @@ func (s *session) handle(ctx context.Context) {
 	for r := range s.requests {
 		err := s.serve(r)
 		r.cancel(nil) // frames that still come are dropped
+		s.pending.Add(-1)
 		if ctx.Err() != nil {
 			return
 		}
