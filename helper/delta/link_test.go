@@ -108,6 +108,7 @@ type link struct {
 	gone  chan struct{} // closed when err is set
 	err   error         // why no more frames come
 
+	mute wire.Type          // frames of this type are lost
 	edit func(*wire.Frame)  // sees, and may change, each frame that comes
 	sent func(wire.Message) // sees each message before it goes
 }
@@ -124,6 +125,10 @@ func (l *link) read(in io.Reader, done <-chan struct{}) {
 		var f wire.Frame
 		if f, l.err = r.Next(); l.err != nil {
 			return
+		}
+		if f.Type == l.mute {
+			f.Release()
+			continue
 		}
 		if l.edit != nil {
 			l.edit(&f)

@@ -39,9 +39,10 @@ type transfer struct {
 	inbox    int           // frames that wait at each end
 	delay    time.Duration // each way
 	prepare  func(sender, receiver *link)
-	vanish   int // the stream breaks after that many frames from the receiver
-	sent     int64
-	received int64 // bytes that each end wrote
+	mute     wire.Type   // frames of this type are lost
+	hangUp   func(error) // breaks the stream; set by join
+	sent     int64       // bytes that the sender wrote; set by join
+	received int64       // bytes that the receiver wrote; set by join
 }
 
 // end is how one end of a transfer ended.
@@ -66,11 +67,12 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	window, inbox := max(tr.window, 1), max(tr.inbox, 1)
 	up, down := newPipe(max(tr.buffer, 64), tr.delay), newPipe(max(tr.buffer, 64), tr.delay)
 	sender, receiver := newLink(down, up, inbox), newLink(up, down, inbox)
+	sender.mute, receiver.mute = tr.mute, tr.mute
+	tr.hangUp = func(err error) { up.close(err); down.close(err) }
 	if tr.prepare != nil {
 		tr.prepare(sender, receiver)
 	}
-	hangUp := func(err error) { up.close(err); down.close(err) }
-	defer context.AfterFunc(ctx, func() { hangUp(context.Cause(ctx)) })()
+	defer context.AfterFunc(ctx, func() { tr.hangUp(context.Cause(ctx)) })()
 
 	over := make(chan struct{})
 	var readers, ends sync.WaitGroup
@@ -78,17 +80,17 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	readers.Go(func() { receiver.read(up, over) })
 	ends.Go(func() {
 		if s.sum, s.err = Send(ctx, sender, tr.src, tr.r, window); s.err != nil {
-			hangUp(errPeer)
+			tr.hangUp(errPeer)
 		}
 	})
 	ends.Go(func() {
 		if r.sum, r.err = Receive(ctx, receiver, tr.tgt, tr.r, window); r.err != nil {
-			hangUp(errPeer)
+			tr.hangUp(errPeer)
 		}
 	})
 	ends.Wait()
 	close(over)
-	hangUp(errPeer)
+	tr.hangUp(errPeer)
 	readers.Wait()
 	tr.sent, tr.received = up.written, down.written
 	return s, r

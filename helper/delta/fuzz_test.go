@@ -1,0 +1,186 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// script is the input of a fuzz target as a source of decisions. It gives zeros at its end.
+type script struct{ b []byte }
+
+func (s *script) n(n int) int {
+	if len(s.b) == 0 {
+		return 0
+	}
+	v := int(s.b[0]) % n
+	s.b = s.b[1:]
+	return v
+}
+
+// raw is a frame of any type with the next bytes as its payload.
+func (s *script) raw() wire.Frame {
+	f := wire.Frame{Type: wire.Type(s.n(256))}
+	n := min(s.n(80), len(s.b))
+	f.Payload, s.b = s.b[:n], s.b[n:]
+	return f
+}
+
+// addScripts seeds f with the scripts given and random ones.
+func addScripts(f *testing.F, scripts ...string) {
+	for _, s := range scripts {
+		f.Add([]byte(s))
+	}
+	rnd := rand.New(rand.NewPCG(7, 7))
+	for range 100 {
+		b := make([]byte, 10+rnd.IntN(90))
+		for i := range b {
+			b[i] = byte(rnd.Uint32())
+		}
+		f.Add(b)
+	}
+}
+
+// hostile plays the scripted frames to the victim, until it or the script ends. A victim that then does not end
+// is a deadlock of the bubble.
+func hostile(b []byte, victim func(context.Context, Link) error, next func(*script) wire.Frame) error {
+	p, gone, s := newPeer(), make(chan struct{}), &script{b}
+	var err error
+	go func() {
+		defer close(gone)
+		err = victim(context.Background(), p)
+	}()
+	alive := true
+	for alive && len(s.b) > 0 {
+		if s.n(2) == 0 {
+			synctest.Wait()
+		}
+		f := next(s)
+		select {
+		case p.frames <- f:
+		case <-gone:
+			alive = false
+		}
+	}
+	close(p.frames)
+	<-gone
+	return err
+}
+
+// Whatever a receiver says, the sender ends, and never takes a wrong root for success.
+func FuzzSend(f *testing.F) {
+	source := image(victimSize, 1)
+	clear(source[1<<20 : 1<<20+4096*200])
+	root := wantRoot(source, 4096)
+	r := rangeOf(victimSize, 4096)
+	sums := []block.Digest{block.ZeroExtent(block.ExtentSize, 4096), block.Sum([]byte("other"))}
+	for i := range r.Extents() {
+		off, n := r.Extent(i)
+		sums = append(sums, block.ExtentDigest(block.Digests(make([]block.Digest, 256), source[off:][:n], 4096)))
+	}
+	// Digests of all three extents as they are, then Finished with the root.
+	addScripts(f, "\x00\x00\x00\x02\x00\x00\x00\x01\x03\x00\x00\x00\x02\x04\x00\x04\x00")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			finished := block.Digest{}
+			err := hostile(b, func(ctx context.Context, l Link) error {
+				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2)
+				return err
+			}, func(s *script) wire.Frame {
+				switch s.n(6) {
+				case 0:
+					return frame(digests(int64(s.n(4)), sums[s.n(len(sums))]))
+				case 1:
+					return frame(blocks(int64(s.n(4)), []int{256, 2, 1}[s.n(3)]))
+				case 2:
+					return frame(applied(int64(s.n(4))))
+				case 3:
+					return frame(resend(int64(s.n(4))))
+				case 4:
+					finished = []block.Digest{root, sums[0]}[s.n(2)]
+					return frame(&wire.Finished{Root: finished})
+				}
+				return s.raw()
+			})
+			if err == nil && finished != root {
+				t.Error("success with a wrong root")
+			}
+		})
+	})
+}
+
+// Whatever a sender says, the receiver ends, writes only within its range, and only what has the digest that was
+// said; success means that the target has the root that was said.
+func FuzzReceive(f *testing.F) {
+	const around = 4096
+	before := image(victimSize+2*around, 1)
+	clear(before[around : around+block.ExtentSize])
+	r := block.Range{Offset: around, Length: victimSize, BlockSize: 4096}
+	// All is equal: Advance to 2 and 3, then Finish.
+	addScripts(f, "\x00\x00\x02\x03\x00\x00\x03\x03\x00\x03\x00", "\x00\x02\x00\x01\x05\x04\x00\x00\x00\x00\x03\x03\x00\x03\x00")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			dev, finish := memdev.FromBytes(before), block.Digest{}
+			now := bytes.Clone(before) // what the target holds when all honest patches are applied
+			err := hostile(b, func(ctx context.Context, l Link) error {
+				_, err := Receive(ctx, l, dev, r, 2)
+				return err
+			}, func(s *script) wire.Frame {
+				switch s.n(5) {
+				case 0:
+					floor := s.n(5)
+					return frame(&wire.Advance{Floor: int64(floor), Limit: int64(floor + s.n(5))})
+				case 1:
+					return frame(want(int64(s.n(4))))
+				case 2:
+					return frame(scriptedPatch(s, r, now))
+				case 3:
+					finish = []block.Digest{wantRoot(now[around:around+victimSize], 4096), {}}[s.n(2)]
+					return frame(&wire.Finish{Root: finish})
+				}
+				return s.raw()
+			})
+			after := dev.Bytes()
+			for _, c := range dev.Log() {
+				if c.Off < around || c.Off+c.N > around+victimSize {
+					t.Errorf("wrote %+v", c)
+				}
+			}
+			if err == nil && wantRoot(after[around:around+victimSize], 4096) != finish {
+				t.Error("success with a wrong root")
+			}
+		})
+	})
+}
+
+// scriptedPatch makes a patch of an extent, with the right digest or a wrong one. A right one is applied to now.
+func scriptedPatch(s *script, r block.Range, now []byte) *wire.Patch {
+	i := int64(s.n(3))
+	off, n := r.Extent(i)
+	extent := bytes.Clone(now[off:][:n])
+	p := &wire.Patch{Extent: i}
+	for at := 0; s.n(4) != 0 && at < 256; {
+		run := wire.Run{Zero: s.n(2) == 1, First: uint16(at + s.n(9)), Count: uint16(1 + s.n(5))}
+		at = int(run.First) + int(run.Count)
+		from, to := min(int(run.First)*4096, n), min(at*4096, n)
+		if run.Zero {
+			clear(extent[from:to])
+		} else {
+			p.Data = append(p.Data, bytes.Repeat([]byte{byte(1 + s.n(9))}, to-from)...)
+			copy(extent[from:to], p.Data[len(p.Data)-(to-from):])
+		}
+		p.Runs = append(p.Runs, run)
+	}
+	if s.n(8) == 7 {
+		return p
+	}
+	p.Digest = block.ExtentDigest(block.Digests(make([]block.Digest, 256), extent, 4096))
+	copy(now[off:], extent)
+	return p
+}
