@@ -157,7 +157,7 @@ func (d *deployer) adopt(p *process, input io.Reader) (*Stream, error) {
 		return nil, transient(d.cfg.Host, "start helper", KindLost, "the connection was closed meanwhile")
 	}
 	d.streams[s] = struct{}{}
-	answered.add(d.cfg)
+	reachedBefore.add(d.cfg)
 	return s, nil
 }
 

@@ -118,12 +118,12 @@ func (r *program) explain(p *process) *Error {
 		return nil
 	}
 	return &Error{Host: r.cfg.Host, Op: "connect with " + r.cfg.SSH[0], Kind: KindProgram,
-		Retryable: answered.has(r.cfg), Err: errors.New(p.last(0))}
+		Retryable: reachedBefore.has(r.cfg), Err: errors.New(p.last(0))}
 }
 
-// answered remembers the configurations that have reached their host in this
+// reachedBefore remembers the configurations that have reached their host in this
 // process: a later failure of theirs is more likely the network than a refusal.
-var answered = &registry{keys: map[string]struct{}{}}
+var reachedBefore = &registry{keys: map[string]struct{}{}}
 
 type registry struct {
 	mu   sync.Mutex

@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -16,7 +15,7 @@ type native struct {
 	host   string
 	client *ssh.Client
 	lost   chan struct{}  // closed when the connection has ended
-	below  []*ssh.Client  // jump hosts, the nearest first; closed after client
+	below  []*ssh.Client  // jump hosts, the nearest first; closed when client has ended
 	helper sync.WaitGroup // goroutines of this connection
 }
 
@@ -25,21 +24,25 @@ func newNative(host string, client *ssh.Client, below []*ssh.Client, pulse *hear
 	n.helper.Go(func() {
 		defer close(n.lost)
 		_ = client.Wait()
+		n.closeBelow()
 	})
 	n.helper.Go(func() { pulse.run(client, n.lost) })
 	return n
 }
 
 func (n *native) close() error {
-	err := n.client.Close()
+	// An error means that the connection was lost before, which is as good.
+	_ = n.client.Close()
+	n.helper.Wait()
+	return nil
+}
+
+// closeBelow ends the connections to the jump hosts, also when nobody closes a
+// connection that was lost.
+func (n *native) closeBelow() {
 	for i := len(n.below) - 1; i >= 0; i-- {
 		_ = n.below[i].Close()
 	}
-	n.helper.Wait()
-	if errors.Is(err, io.EOF) || isClosed(n.lost) {
-		return nil
-	}
-	return err
 }
 
 func (n *native) done() <-chan struct{} { return n.lost }
