@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -70,12 +71,30 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 		return nil, err
 	}
 	defer dst.settle()
+	defer dst.limit(ctx)()
 	sent, err := delta.Send(ctx, dst, src, r, delta.Window)
 	if err != nil {
 		return nil, err
 	}
 	res := &Result{Sender: *sent}
-	return res, dst.await(ctx, into(&res.Receiver))
+	return res, dst.reply(ctx, &res.Receiver)
+}
+
+// limit gives the session up when ctx has ended for some time and stop was not
+// called: a helper that takes nothing any more keeps a sender from ending.
+func (s *Session) limit(ctx context.Context) (stop func()) {
+	stopped := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		select {
+		case <-stopped:
+		case <-time.After(drainTime):
+			s.stream.Close()
+		}
+	})
+	return func() {
+		unhook()
+		close(stopped)
+	}
 }
 
 // floorMeter turns Advance frames into progress.

@@ -17,6 +17,7 @@ const maxSessions = 8
 type Host struct {
 	name string
 	cfg  Config
+	dial func(context.Context, Config) (Conn, error) // Dial, except in tests
 
 	mu    sync.Mutex
 	conns []*connection // hold mu
@@ -42,11 +43,13 @@ func Get(cfg Config) *Host {
 	key := cfg.Key()
 	h := hosts[key]
 	if h == nil {
-		h = &Host{name: cfg.Host, cfg: cfg}
+		h = newHost(cfg)
 		hosts[key] = h
 	}
 	return h
 }
+
+func newHost(cfg Config) *Host { return &Host{name: cfg.Host, cfg: cfg, dial: Dial} }
 
 // String is the name of the host as the user gave it, for messages.
 func (h *Host) String() string { return h.name }
@@ -57,7 +60,7 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 		return s, nil
 	}
 	if h.cfg.Host == Localhost && !h.cfg.Sudo {
-		return newSession(h, nil, serveHere())
+		return newSession(ctx, h, nil, serveHere())
 	}
 	conn, err := h.connect(ctx)
 	if err != nil {
@@ -68,7 +71,7 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 		h.leave(conn)
 		return nil, err
 	}
-	s, err := newSession(h, conn, stream)
+	s, err := newSession(ctx, h, conn, stream)
 	if err != nil {
 		h.leave(conn)
 		return nil, err
@@ -106,7 +109,7 @@ func (h *Host) connect(ctx context.Context) (*connection, error) {
 	}
 	if best == nil || best.sessions > 0 && len(h.conns) < h.cfg.Connections {
 		// Dialling under the lock: who comes meanwhile wants this connection.
-		conn, err := Dial(ctx, h.cfg)
+		conn, err := h.dial(ctx, h.cfg)
 		if err != nil {
 			return nil, err
 		}

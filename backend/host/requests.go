@@ -13,9 +13,26 @@ func ignore(f *wire.Frame) error {
 	return fmt.Errorf("protocol error: the helper sent a frame of type %#02x that was not asked for", uint8(f.Type))
 }
 
-// into decodes the one reply of a request.
-func into(m wire.Message) func(*wire.Frame) error {
-	return func(f *wire.Frame) error { return f.Decode(m) }
+// ask sends a request that has one reply, which it decodes into m.
+func (s *Session) ask(ctx context.Context, req, m wire.Message) error {
+	if err := s.start(req); err != nil {
+		return err
+	}
+	return s.reply(ctx, m)
+}
+
+// reply awaits the end of the running request and its one reply. Done without it
+// is no success: nothing would be taken for something.
+func (s *Session) reply(ctx context.Context, m wire.Message) error {
+	replies := 0
+	err := s.await(ctx, func(f *wire.Frame) error {
+		replies++
+		return f.Decode(m)
+	})
+	if err == nil && replies != 1 {
+		return fmt.Errorf("protocol error: the helper of %s gave %d replies of type %#02x", s.host.name, replies, uint8(m.Type()))
+	}
+	return err
 }
 
 // Stat describes the object or directory at path.
@@ -84,16 +101,17 @@ func (s *Session) SetTime(ctx context.Context, path string, modTime int64) error
 func (s *Session) StatFS(ctx context.Context, path string) (u wire.Usage, err error) {
 	var req wire.StatFS
 	req.Path = path
-	return u, s.call(ctx, &req, into(&u))
+	return u, s.ask(ctx, &req, &u)
 }
 
 // Open opens an object for the requests up to Close.
 func (s *Session) Open(ctx context.Context, req *wire.Open) (*wire.Opened, error) {
 	var m wire.Opened
-	if err := s.call(ctx, req, into(&m)); err != nil {
+	err := s.ask(ctx, req, &m)
+	s.opened = err == nil || !concluded(err)
+	if err != nil {
 		return nil, err
 	}
-	s.opened = true
 	return &m, nil
 }
 
@@ -111,7 +129,7 @@ func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
 		return nil
 	}
 	err := s.call(ctx, &wire.Close{Commit: commit, ModTime: modTime}, ignore)
-	s.opened = s.running // a helper that answered has closed, whatever it said
+	s.opened = !concluded(err) // a helper that answered has closed, whatever it said
 	return err
 }
 
@@ -119,8 +137,10 @@ func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
 // time with the number of bytes done.
 func (s *Session) Hash(ctx context.Context, progress func(done int64)) (block.Digest, error) {
 	var sum wire.Sum
+	sums := 0
 	err := s.call(ctx, &wire.Hash{}, func(f *wire.Frame) error {
 		if f.Type != wire.TypeProgress {
+			sums++
 			return f.Decode(&sum)
 		}
 		var m wire.Progress
@@ -130,5 +150,8 @@ func (s *Session) Hash(ctx context.Context, progress func(done int64)) (block.Di
 		progress(m.Done)
 		return nil
 	})
+	if err == nil && sums != 1 {
+		err = fmt.Errorf("protocol error: the helper of %s gave %d hashes", s.host.name, sums)
+	}
 	return sum.Digest, err
 }

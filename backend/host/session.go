@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,10 +16,11 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-const (
-	inboxSize = 4                // frames that may wait to be taken: a bulk frame has a megabyte
-	drainTime = 10 * time.Second // for a cancelled request to end, before the session is given up
-)
+const inboxSize = 4 // frames that may wait to be taken: a bulk frame has a megabyte
+
+// drainTime is how long a cancelled request may take to end, before the session
+// is given up. Only tests change it.
+var drainTime = 10 * time.Second
 
 // Session is the client's end of one conversation with a helper. It serves one
 // caller at a time, who gives it back with Release.
@@ -47,14 +49,15 @@ type helperStream interface {
 }
 
 // newSession greets the helper at the other end of stream, and closes stream
-// when that fails.
-func newSession(h *Host, conn *connection, stream helperStream) (*Session, error) {
+// when that fails. ctx limits the greeting only.
+func newSession(ctx context.Context, h *Host, conn *connection, stream helperStream) (*Session, error) {
+	defer context.AfterFunc(ctx, func() { stream.Close() })()
 	s := &Session{host: h, conn: conn, stream: stream, inbox: make(chan wire.Frame, inboxSize)}
 	counted := counter{stream, &s.wire}
 	s.r, s.w = wire.NewReader(counted), wire.NewWriter(counted)
 	if err := s.greet(); err != nil {
 		stream.Close()
-		return nil, err
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	go s.read()
 	return s, nil
@@ -129,11 +132,12 @@ func (s *Session) Wire() int64 {
 	return s.wire.Load()
 }
 
-// alive tells whether the session can serve another request.
+// alive tells whether the session can serve another request: frames that wait
+// would be taken for its reply.
 func (s *Session) alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lost == nil && !s.running && !s.opened
+	return s.lost == nil && !s.running && !s.opened && len(s.inbox) == 0
 }
 
 // Write sends a frame that belongs to the running request.
@@ -149,7 +153,11 @@ func (s *Session) sent(err error) error {
 	return s.gone(err)
 }
 
+// gone explains the end of the stream. What broke the protocol would do so again.
 func (s *Session) gone(err error) error {
+	if errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrInvalid) {
+		return refuse(s.host.name, "transfer", KindLost, "what answers there is not the helper of this release: %w", err)
+	}
 	return transient(s.host.name, "transfer", KindLost, "the connection to the helper was lost: %s: %w", s.stream.Diagnosis(), err)
 }
 
@@ -266,6 +274,13 @@ func (s *Session) call(ctx context.Context, req wire.Message, on func(*wire.Fram
 		return err
 	}
 	return s.await(ctx, on)
+}
+
+// concluded tells from the result of a request whether the helper ended it by
+// itself. What a request did that was cancelled is not known.
+func concluded(err error) bool {
+	var we *wire.Error
+	return err == nil || errors.As(err, &we) && we.Code != wire.CodeCancelled
 }
 
 // Release gives the session back to its host. What is open is left as it is.
