@@ -1,18 +1,18 @@
 package harness
 
 import (
-	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // BinDir is the environment variable that names a folder with finished programs, so that nothing is built again.
@@ -80,24 +80,6 @@ func locate(name string) (string, error) {
 	return path, build(root, name, path)
 }
 
-// build makes cmd/name at path. The tests of several packages do this at the same time, so the go tool gets a
-// name of this process, which starts as a link to the present program: go leaves it alone when it is up to date.
-func build(root, name, path string) error {
-	own, err := os.MkdirTemp(filepath.Dir(path), "build")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(own)
-	fresh := filepath.Join(own, filepath.Base(path))
-	_ = os.Link(path, fresh) // without the link the program is linked anew, which is only slower
-	cmd := exec.Command("go", "build", "-o", fresh, "./cmd/"+name)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return errors.New(err.Error() + "\n" + string(out))
-	}
-	return os.Rename(fresh, path)
-}
-
 // ModuleRoot returns the folder of go.mod above the working folder.
 func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
@@ -116,76 +98,60 @@ func ModuleRoot() (string, error) {
 	}
 }
 
-// Result is how a program ended.
-type Result struct {
-	Stdout, Stderr string
-	Code           int // exit code, -1 when a signal ended it
-}
-
-// Client runs rclone-blockdev in an environment of its own: no configuration, keys or agent of the user.
-type Client struct {
-	Bin    string
-	Home   string
-	Config string            // path of rclone's configuration file, which does not exist at first
-	Env    map[string]string // added to the environment, an empty value removes the name
-	Dir    string            // working folder, Home at first
-}
-
-// NewClient builds the program and makes its home.
-func NewClient(t testing.TB) *Client {
-	t.Helper()
-	home := t.TempDir()
-	return &Client{
-		Bin: Bin(t, "rclone-blockdev"), Home: home, Dir: home,
-		Config: filepath.Join(home, "rclone.conf"), Env: map[string]string{},
+// build makes cmd/name at path. The tests of several packages do this at the same time, so the go tool gets a
+// name of this process, which starts as a link to the present program: go leaves it alone when it is up to date.
+func build(root, name, path string) error {
+	own, err := os.MkdirTemp(filepath.Dir(path), "build")
+	if err != nil {
+		return err
 	}
-}
-
-// Environ is the whole environment of the program.
-func (c *Client) Environ() []string {
-	env := map[string]string{
-		"HOME": c.Home, "XDG_CACHE_HOME": filepath.Join(c.Home, "cache"), "RCLONE_CONFIG": c.Config,
-		"PATH": os.Getenv("PATH"), "TMPDIR": os.Getenv("TMPDIR"), "USER": os.Getenv("USER"), "LC_ALL": "C",
-		"SYSTEMROOT": os.Getenv("SYSTEMROOT"), // without it no Windows program can open a socket
-	}
-	for name, value := range c.Env {
-		env[name] = value
-	}
-	var all []string
-	for name, value := range env {
-		if value != "" {
-			all = append(all, name+"="+value)
+	defer os.RemoveAll(own)
+	fresh := filepath.Join(own, filepath.Base(path))
+	_ = os.Link(path, fresh) // without the link the program is linked anew, which is only slower
+	args := []string{"build", "-o", fresh}
+	if name == "rclone-blockdev" {
+		overlay, err := withHelper(root, own)
+		if err != nil {
+			return err
 		}
+		args = append(args, "-overlay", overlay)
 	}
-	return all
-}
-
-// Command prepares the program for a test that needs its pipes or its process.
-func (c *Client) Command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, c.Bin, args...)
-	cmd.Env, cmd.Dir = c.Environ(), c.Dir
-	cmd.WaitDelay = 10 * time.Second
-	return cmd
-}
-
-// Run runs the program to its end, at most five minutes.
-func (c *Client) Run(t testing.TB, args ...string) Result {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := c.Command(ctx, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("cannot run %s: %v", c.Bin, err)
+	if err := goTool(root, append(args, "./cmd/"+name)...); err != nil {
+		return err
 	}
-	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return os.Rename(fresh, path)
 }
 
-// Rclone runs rclone-blockdev once with an environment of its own.
-func Rclone(t testing.TB, args ...string) Result {
-	t.Helper()
-	return NewClient(t).Run(t, args...)
+// withHelper packs the helper of this machine from the present sources and returns the overlay file that builds
+// it in, in place of what "go generate" left in the tree, which may be old or missing.
+func withHelper(root, dir string) (string, error) {
+	packed := filepath.Join(dir, "bundle")
+	here := runtime.GOOS + "-" + runtime.GOARCH
+	if err := goTool(root, "run", "./helper/bundle/pack", "-platforms", here, "-dir", packed); err != nil {
+		return "", err
+	}
+	files, err := os.ReadDir(packed)
+	if err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	for _, f := range files {
+		replace[filepath.Join(root, "helper", "bundle", "data", f.Name())] = filepath.Join(packed, f.Name())
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, list, 0o600)
+}
+
+// goTool runs the go command in the module; its error holds what the command said.
+func goTool(root string, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
