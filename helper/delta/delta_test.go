@@ -18,11 +18,10 @@ type shape struct {
 
 // shapes returns the shapes to try with an image of size bytes: large ones are slow.
 func shapes(size int) []shape {
-	few := []shape{{512, 1}, {4096, 2}, {1 << 20, 256}}
 	if size >= block.ExtentSize-1 {
-		return few
+		return []shape{{512, 2}, {4096, 256}, {1 << 20, 1}}
 	}
-	return append(few, shape{512, 256}, shape{4096, 256}, shape{64 << 10, 2}, shape{1 << 20, 1})
+	return []shape{{512, 1}, {4096, 2}, {64 << 10, 256}, {1 << 20, 256}}
 }
 
 // targets returns what the source may be copied onto, all as long as it.
@@ -30,13 +29,13 @@ func targets(source []byte, blockSize int) map[string][]byte {
 	filled := bytes.Clone(source)
 	for at := 0; at < len(filled); at += blockSize {
 		if b := filled[at:min(at+blockSize, len(filled))]; block.IsZero(b) {
-			copy(b, image(len(b), uint64(at)))
+			copy(b, image(len(b), byte(at/blockSize)))
 		}
 	}
 	return map[string][]byte{
 		"equal":              source,
 		"zero":               make([]byte, len(source)),
-		"other":              image(len(source), 99),
+		"other":              image(len(source)+1, 99)[1:],
 		"scattered":          changed(source, blockSize, 7, blockSize/3),
 		"every last byte":    changed(source, blockSize, 1, blockSize-1),
 		"data for all zeros": filled,

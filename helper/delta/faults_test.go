@@ -84,7 +84,7 @@ func TestTransfer_Corruption(t *testing.T) {
 	clear(source[1<<20 : 1<<20+40960])
 	rnd := rand.New(rand.NewPCG(1, 2))
 	repaired, failed := 0, 0
-	for i := range 90 {
+	for i := range 70 {
 		before := [][]byte{make([]byte, size), changed(source, 4096, 9, 5), image(size, 2)}[i%3]
 		dev := memdev.FromBytes(before)
 		nth, where, flipped := rnd.IntN(4), rnd.Float64(), false
@@ -153,7 +153,7 @@ func TestTransfer_PeerVanishes(t *testing.T) {
 func TestTransfer_Cancel(t *testing.T) {
 	const size = 6 * block.ExtentSize
 	source, before := image(size, 1), changed(image(size, 1), 4096, 3, 1)
-	for i := range 40 {
+	for i := range 30 {
 		cause := fmt.Errorf("cancelled at %d", i)
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())

@@ -96,19 +96,19 @@ func TestTransfer_LatencyOfHoles(t *testing.T) {
 
 // An end whose peer says nothing takes only as much as it may hold.
 func TestTransfer_MemoryBound(t *testing.T) {
-	const size = 48 * block.ExtentSize
+	const size = 32 * block.ExtentSize
 	for _, tt := range []struct {
 		name string
 		mute wire.Type // frames of this type do not arrive
 		s, r int64     // extents that the ends read
 	}{
-		{"no digests come", wire.TypeDigests, Hold, 20},
-		{"no patch is applied", wire.TypeApplied, Hold, 20 + Hold},
-		{"no block digests come", wire.TypeBlocks, Hold, 20 + Hold},
+		{"no digests come", wire.TypeDigests, Hold, 8},
+		{"no patch is applied", wire.TypeApplied, Hold, 8 + Hold},
+		{"no block digests come", wire.TypeBlocks, Hold, 8 + Hold},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src, tgt := memdev.FromBytes(image(size, 1)), memdev.FromBytes(image(size, 2))
-			tr := transfer{src: src, tgt: tgt, r: rangeOf(size, 4096), window: 20, buffer: 1 << 20, inbox: 64, mute: tt.mute}
+			tr := transfer{src: src, tgt: tgt, r: rangeOf(size, 4096), window: 8, buffer: 1 << 20, inbox: 64, mute: tt.mute}
 			synctest.Test(t, func(t *testing.T) {
 				time.AfterFunc(time.Hour, func() {
 					if n := src.Counts().BytesRead >> 20; n != tt.s {
@@ -127,9 +127,9 @@ func TestTransfer_MemoryBound(t *testing.T) {
 
 // Small pipes, small windows and random content: nobody waits for ever, whatever the order of events.
 func TestTransfer_Deadlock(t *testing.T) {
-	for seed := range 60 {
+	for seed := range 50 {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
-		size := rnd.IntN(3*block.ExtentSize) + 1
+		size := rnd.IntN(5*block.ExtentSize/2) + 1
 		blockSize := block.MinSize << rnd.IntN(12)
 		source, before := image(size, 1), image(size, 2)
 		for range rnd.IntN(12) { // some of it zero, some equal

@@ -84,18 +84,26 @@ func FuzzSend(f *testing.F) {
 		off, n := r.Extent(i)
 		sums = append(sums, block.ExtentDigest(block.Digests(make([]block.Digest, 256), source[off:][:n], 4096)))
 	}
-	// Digests of all three extents as they are, then Finished with the root.
-	addScripts(f, "\x00\x00\x00\x02\x00\x00\x00\x01\x03\x00\x00\x00\x02\x04\x00\x04\x00")
+	const rest = "\x00\x00\x00\x03\x00\x00\x00\x04\x00\x04\x00" // the other digests as they are, Finished with the root
+	addScripts(f,
+		"\x00\x00\x00\x02"+rest, // all is equal
+		"\x00\x00\x00\x01"+"\x00\x01\x00\x00"+"\x00\x02\x00"+rest,                // Blocks, Applied
+		"\x00\x00\x00\x01"+"\x00\x01\x00\x00"+"\x00\x03\x00"+"\x00\x02\x00"+rest, // Blocks, Resend, Applied
+		"\x00\x00\x00\x00"+"\x00\x02\x00"+rest)                                   // a first copy
 	f.Fuzz(func(t *testing.T, b []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			finished := block.Digest{}
+			finished, next := block.Digest{}, int64(0)
 			err := hostile(b, func(ctx context.Context, l Link) error {
 				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2)
 				return err
 			}, func(s *script) wire.Frame {
 				switch s.n(6) {
 				case 0:
-					return frame(digests(int64(s.n(4)), sums[s.n(len(sums))]))
+					if s.n(9) == 8 {
+						return frame(digests(int64(s.n(4)), sums[0]))
+					}
+					next++
+					return frame(digests(next-1, sums[s.n(len(sums))]))
 				case 1:
 					return frame(blocks(int64(s.n(4)), []int{256, 2, 1}[s.n(3)]))
 				case 2:
@@ -122,8 +130,14 @@ func FuzzReceive(f *testing.F) {
 	before := image(victimSize+2*around, 1)
 	clear(before[around : around+block.ExtentSize])
 	r := block.Range{Offset: around, Length: victimSize, BlockSize: 4096}
-	// All is equal: Advance to 2 and 3, then Finish.
-	addScripts(f, "\x00\x00\x02\x03\x00\x00\x03\x03\x00\x03\x00", "\x00\x02\x00\x01\x05\x04\x00\x00\x00\x00\x03\x03\x00\x03\x00")
+	const rest = "\x00\x00\x02\x03\x00\x00\x03\x03\x00\x03\x00" // Advance to 2 and 3, Finish
+	const block4 = "\x01\x00\x04\x00\x03\x00"                   // one run of data
+	addScripts(f, rest,
+		"\x00\x02\x00"+block4+"\x00"+rest,                                // a patch
+		"\x00\x02\x00"+"\x01\x01\x04\x01\x00"+"\x00"+rest,                // zeros onto zeros
+		"\x00\x02\x01"+block4+"\x07"+"\x00\x02\x01"+block4+"\x00"+rest,   // a wrong one, then a right one
+		"\x00\x02\x01"+block4+"\x07"+"\x00\x02\x01"+block4+"\x07",        // wrong twice
+		"\x00\x01\x01"+"\x00\x02\x01"+"\x01\x01\x00\x04\x00"+"\x00"+rest) // wanted, then zeroed
 	f.Fuzz(func(t *testing.T, b []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			dev, finish := memdev.FromBytes(before), block.Digest{}
