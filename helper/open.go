@@ -90,7 +90,7 @@ func (s *session) send(r *request) error {
 	if err := inRange(o, m.Offset, m.Length); err != nil {
 		return err
 	}
-	sum, err := delta.Send(r.ctx, r, o, m.Range(), m.Window)
+	sum, err := delta.Send(r.ctx, r, source{o}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}

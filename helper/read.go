@@ -51,7 +51,7 @@ func (s *session) readRange(r *request) error {
 func eachChunk(ctx context.Context, o *device.Object, off, end int64, fn func(off, n int64, data []byte) error) error {
 	buf := make([]byte, min(readChunk, end-off))
 	for off < end {
-		start, stop, err := o.Data(off, end)
+		start, stop, err := source{o}.Data(off, end)
 		if err != nil {
 			return err
 		}

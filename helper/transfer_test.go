@@ -3,6 +3,7 @@ package helper
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,4 +160,39 @@ func TestServe_Aborts(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 	c.hangUp()
+}
+
+// A file that loses its end while it is open must not be read as one that ends in zeros.
+func TestServe_SourceIsCut(t *testing.T) {
+	for name, read := range map[string]func(c *client) error{
+		"send": func(c *client) error {
+			c.send(wire.NewSend(rangeOf(4<<20), delta.Window))
+			_, err := delta.Receive(c.t.Context(), c, memdev.New(4<<20), rangeOf(4<<20), delta.Window)
+			return err
+		},
+		"read": func(c *client) error {
+			c.send(&wire.Read{Length: 4 << 20, Window: 1 << 40})
+			_, err := c.end()
+			return err
+		},
+		"hash": func(c *client) error {
+			c.send(&wire.Hash{})
+			_, err := c.end()
+			return err
+		},
+	} {
+		for _, left := range []int64{0, 1, 2 << 20, 4<<20 - 1} {
+			path := file(t, "image", bytes.Repeat([]byte("x"), 4<<20))
+			c := connect(t, Policy{})
+			c.call(openRead(path), new(wire.Opened))
+			if err := os.Truncate(path, left); err != nil {
+				t.Fatal(err)
+			}
+			if err := read(c); !errors.Is(err, wire.CodeIO) {
+				t.Errorf("%s with %d bytes left: %v", name, left, err)
+			}
+			c.usable()
+			c.hangUp()
+		}
+	}
 }
