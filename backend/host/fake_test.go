@@ -161,19 +161,12 @@ func played(t *testing.T, play func(r *wire.Reader, w *wire.Writer, conn net.Con
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.drain = 200 * time.Millisecond
 	t.Cleanup(func() {
 		s.close()
 		<-done
 	})
 	return s
-}
-
-// hurry shortens the time that a stuck helper is given.
-func hurry(t *testing.T) {
-	t.Helper()
-	old := drainTime
-	drainTime = 200 * time.Millisecond
-	t.Cleanup(func() { drainTime = old })
 }
 
 // drain takes frames until the stream ends.

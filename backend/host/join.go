@@ -87,7 +87,7 @@ func (s *Session) limit(ctx context.Context) (stop func()) {
 	unhook := context.AfterFunc(ctx, func() {
 		select {
 		case <-stopped:
-		case <-time.After(drainTime):
+		case <-time.After(s.drain):
 			s.stream.Close()
 		}
 	})

@@ -229,7 +229,6 @@ func TestJoin_Cancel(t *testing.T) {
 // A helper that takes nothing any more must not keep a cancelled transfer from ending.
 func TestJoin_Stuck(t *testing.T) {
 	harness.Goroutines(t)
-	hurry(t)
 	source := edges.Contents()[1].Make(8<<20, 1)
 	stuck := func(t *testing.T) (*Session, func()) {
 		release := make(chan struct{})

@@ -191,7 +191,6 @@ func TestReader_Cut(t *testing.T) {
 
 func TestReader_Hostile(t *testing.T) {
 	harness.Goroutines(t)
-	hurry(t)
 	data := func(off int64, n int) wire.Message { return &wire.Data{Offset: off, Data: make([]byte, n)} }
 	for name, frames := range map[string][]wire.Message{
 		"nothing":        {&wire.Done{}},

@@ -16,11 +16,10 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-const inboxSize = 4 // frames that may wait to be taken: a bulk frame has a megabyte
-
-// drainTime is how long a cancelled request may take to end, before the session
-// is given up. Only tests change it.
-var drainTime = 10 * time.Second
+const (
+	inboxSize = 4                // frames that may wait to be taken: a bulk frame has a megabyte
+	drainTime = 10 * time.Second // for a cancelled request to end, before the session is given up
+)
 
 // Session is the client's end of one conversation with a helper. It serves one
 // caller at a time, who gives it back with Release.
@@ -34,6 +33,7 @@ type Session struct {
 	w      *wire.Writer
 	inbox  chan wire.Frame // from read; closed when the stream ended
 	wire   atomic.Int64    // bytes in both directions
+	drain  time.Duration   // drainTime, but for tests
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -52,7 +52,7 @@ type helperStream interface {
 // when that fails. ctx limits the greeting only.
 func newSession(ctx context.Context, h *Host, conn *connection, stream helperStream) (*Session, error) {
 	defer context.AfterFunc(ctx, func() { stream.Close() })()
-	s := &Session{host: h, conn: conn, stream: stream, inbox: make(chan wire.Frame, inboxSize)}
+	s := &Session{host: h, conn: conn, stream: stream, inbox: make(chan wire.Frame, inboxSize), drain: drainTime}
 	counted := counter{stream, &s.wire}
 	s.r, s.w = wire.NewReader(counted), wire.NewWriter(counted)
 	if err := s.greet(); err != nil {
@@ -249,7 +249,7 @@ func (s *Session) settle() {
 	if !s.running {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	ctx, cancel := context.WithTimeout(context.Background(), s.drain)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		if ctx.Err() == context.DeadlineExceeded {

@@ -148,7 +148,6 @@ func TestSession_Garbage(t *testing.T) {
 			wantError(t, err, KindLost, false, "fake", "protocol error")
 		})
 	}
-	hurry(t)
 	for name, bytes := range map[string]string{
 		"unknown frame":  "\x7e\x00\x00\x00\x00\x00\x00\x00",
 		"wrong reply":    "\x24\x00\x00\x00\x00\x00\x00\x00",
@@ -237,7 +236,6 @@ func TestSession_StrayFrames(t *testing.T) {
 // A helper that does not end a cancelled request in time is given up.
 func TestSession_Stuck(t *testing.T) {
 	harness.Goroutines(t)
-	hurry(t)
 	s := played(t, func(r *wire.Reader, w *wire.Writer, conn net.Conn) { drain(r) })
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
