@@ -150,6 +150,9 @@ func (s *Session) sent(err error) error {
 	if err == nil || errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrInvalid) {
 		return err
 	}
+	s.mu.Lock()
+	s.lost = cmp.Or(s.lost, err)
+	s.mu.Unlock()
 	return s.gone(err)
 }
 
