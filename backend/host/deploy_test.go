@@ -137,6 +137,42 @@ func TestDeployer_Start_Planted(t *testing.T) {
 	}
 }
 
+// An upload that breaks off or arrives damaged leaves nothing behind.
+func TestStoreCommand_Damaged(t *testing.T) {
+	dir, _ := home(t)
+	d := shellConn(t, Config{}, "/bin/sh")
+	withHelper(d, fakeHelper)
+	helper, err := d.open("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step, input := range map[string]string{
+		"size":   fakeHelper[:len(fakeHelper)-1],
+		"digest": strings.Replace(fakeHelper, "exit 9", "exit 8", 1),
+		"":       fakeHelper,
+	} {
+		cmd := exec.Command("/bin/sh", "-c", storeCommand(d.cfg, 0, helper))
+		cmd.Stdin = strings.NewReader(input)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := replyPrefix + replyFailed + " " + step + " "
+		if step == "" {
+			want = replyPrefix + replyStored + " "
+		}
+		if !strings.HasPrefix(string(out), want) {
+			t.Errorf("got %q, want %q", out, want)
+		}
+		if files := stored(t, dir+"/.cache"); step != "" && len(files) != 0 {
+			t.Errorf("%s: left %v", step, files)
+		}
+		if err := os.RemoveAll(filepath.Join(dir, ".cache")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDeployer_Start_ForeignDirectory(t *testing.T) {
 	require.Need(t, require.Root)
 	dir, runtimeDir := home(t)

@@ -131,7 +131,7 @@ func algorithmOptions() []fs.Option {
 		return fs.Option{
 			Name:    name,
 			Default: fs.SpaceSepList{},
-			Help: `Space separated list of ` + what + `, ordered by preference.
+			Help: `Space separated list of ` + what + `, in order of preference.
 
 At least one must match the server's. "ssh -Q ` + query + `" shows what OpenSSH knows.
 ` + preset + `
@@ -144,12 +144,12 @@ Example:
 		}
 	}
 	return []fs.Option{
-		list("ciphers", "ciphers to be used for session encryption", "cipher",
+		list("ciphers", "ciphers", "cipher",
 			"aes256-gcm@openssh.com chacha20-poly1305@openssh.com",
 			"Leave blank for all that are safe, aes128-gcm@openssh.com first because it is the fastest."),
 		list("key_exchange", "key exchange algorithms", "kex",
 			"mlkem768x25519-sha256 curve25519-sha256", "Leave blank for all that are safe."),
-		list("macs", "MACs (message authentication code) algorithms", "mac",
+		list("macs", "MAC (message authentication code) algorithms", "mac",
 			"hmac-sha2-256-etm@openssh.com hmac-sha2-512-etm@openssh.com", "Leave blank for all that are safe."),
 		list("host_key_algorithms", "host key algorithms", "HostKeyAlgorithms",
 			"ssh-ed25519 rsa-sha2-512", "Leave blank to prefer those that known_hosts holds for the host."),

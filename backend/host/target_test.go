@@ -216,6 +216,9 @@ func TestDial_ProxyJump(t *testing.T) {
 			}
 		}
 		_ = d.Close()
+		for _, jump := range d.remote.(*native).below {
+			_ = jump.Wait() // for ever, if Close left it open
+		}
 	}
 	wantError(t, dialFails(t, Config{Host: "loop", SSHConfig: config}), KindConfig, false, "loop", "ProxyJump")
 	wantError(t, dialFails(t, Config{Host: "nowhere", SSHConfig: config}), KindConnect, true, "nowhere", "127.0.0.1:1")
