@@ -33,7 +33,7 @@ func (d *demo) build(ctx context.Context) (string, error) {
 	}
 	bin := filepath.Join(root, "bin")
 	if _, err := os.Stat(program(bin)); err != nil {
-		d.say("Building bin/rclone-blockdev; the first time takes minutes, as it holds all of rclone.")
+		d.say("Building bin/rclone-blockdev: minutes the first time, it holds all of rclone.")
 	} else {
 		d.say("Building bin/rclone-blockdev.")
 	}
