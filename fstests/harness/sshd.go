@@ -128,7 +128,7 @@ func (s *Server) configure(t testing.TB, lines []string) {
 		"PasswordAuthentication no",
 		"PermitRootLogin yes",
 		"PrintMotd no",
-		"LogLevel VERBOSE",
+		"LogLevel INFO",
 		"SetEnv HOME="+s.Home,
 		"Subsystem sftp internal-sftp",
 	)
