@@ -61,6 +61,32 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
+// Many more extents than are held at once, of every kind.
+func TestTransfer_Long(t *testing.T) {
+	source := image(5*Hold*block.ExtentSize/2+777, 1)
+	before := changed(source, 4096, 1000, 5)
+	for i := range 5 * Hold / 2 {
+		at := i * block.ExtentSize
+		switch i % 5 {
+		case 0:
+			clear(source[at+5000 : at+600000])
+		case 1:
+			clear(before[at : at+block.ExtentSize])
+		case 2:
+			clear(source[at : at+block.ExtentSize])
+		case 3:
+			copy(before[at:at+block.ExtentSize], source[at:])
+		}
+	}
+	o := outcome{source: source, before: before, dev: memdev.FromBytes(before)}
+	o.transfer = transfer{src: memdev.FromBytes(source), tgt: o.dev, window: 5, buffer: 1 << 20, inbox: 4, r: rangeOf(len(source), 4096)}
+	o.s, o.r = o.run(t)
+	o.check(t)
+	if o.s.sum.Data != o.r.sum.Data {
+		t.Errorf("%d bytes of data sent, %d written", o.s.sum.Data, o.r.sum.Data)
+	}
+}
+
 // A range in the middle of a device leaves what is around it alone.
 func TestTransfer_Middle(t *testing.T) {
 	const around = 3 * 512

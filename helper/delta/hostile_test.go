@@ -153,8 +153,16 @@ func TestSend_ErrProtocolInOneGo(t *testing.T) {
 	if err := s.takeApplied(0); !errors.Is(err, wire.CodeProtocol) {
 		t.Errorf("applied what is still to be sent again: %v", err)
 	}
-	if len(s.ready) != 1 {
-		t.Errorf("extent 0 is ready %d times", len(s.ready))
+	s.park(&extent{index: 1, length: block.ExtentSize}, stateWanted)
+	f := frame(blocks(1, 256))
+	if err := s.takeBlocks(&f); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.takeBlocks(&f); !errors.Is(err, wire.CodeProtocol) {
+		t.Errorf("block digests twice: %v", err)
+	}
+	if len(s.ready) != 2 {
+		t.Errorf("two extents are ready %d times", len(s.ready))
 	}
 }
 

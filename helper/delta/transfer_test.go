@@ -26,6 +26,9 @@ var _ Target = (*memdev.Device)(nil)
 // errPeer is what an end sees when the other has failed.
 var errPeer = errors.New("the other end failed")
 
+// errClosed is what an end sees of its stream after the transfer was cancelled.
+var errClosed = errors.New("the stream was closed")
+
 // errStuck ends a transfer in which nothing moves any more.
 var errStuck = errors.New("deadlock")
 
@@ -72,7 +75,7 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	if tr.prepare != nil {
 		tr.prepare(sender, receiver)
 	}
-	defer context.AfterFunc(ctx, func() { tr.hangUp(context.Cause(ctx)) })()
+	defer context.AfterFunc(ctx, func() { tr.hangUp(errClosed) })()
 
 	over := make(chan struct{})
 	var readers, ends sync.WaitGroup
