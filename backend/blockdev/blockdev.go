@@ -12,6 +12,7 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rclone/rclone/backend/overview"
@@ -103,6 +104,7 @@ type Fs struct {
 	features *fs.Features
 	started  time.Time // modification time of all devices
 	hashes   bool      // SHA-256 is offered
+	warned   sync.Once
 }
 
 // NewFs makes the Fs of root. When root is an object, the Fs is that of its
@@ -136,4 +138,27 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 	f.root, _ = path.Split(f.root)
 	f.root = strings.TrimRight(f.root, "/")
 	return f, fs.ErrorIsFile
+}
+
+// warn tells, once, which flag makes rclone skip devices although their content
+// may have changed: a device has no time that says anything about it.
+func (f *Fs) warn(ctx context.Context, e wire.Entry) {
+	ci := fs.GetConfig(ctx)
+	flag := ""
+	switch {
+	case ci.UpdateOlder:
+		flag = "--update"
+	case ci.SizeOnly:
+		flag = "--size-only"
+	case ci.IgnoreExisting:
+		flag = "--ignore-existing"
+	case time.Duration(ci.ModifyWindow) > time.Second:
+		flag = "--modify-window"
+	}
+	if flag == "" || e.Kind != wire.KindBlock {
+		return
+	}
+	f.warned.Do(func() {
+		fs.Logf(f, "%s: with %s rclone may skip this device although its content differs: leave the flag out", e.Name, flag)
+	})
 }

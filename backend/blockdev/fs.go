@@ -66,6 +66,7 @@ func (f *Fs) List(ctx context.Context, dir string) (fs.DirEntries, error) {
 	entries := make(fs.DirEntries, 0, len(listed))
 	for i, e := range listed {
 		e.ID = ids[i]
+		f.warn(ctx, e)
 		remote := path.Join(dir, f.opt.Enc.ToStandardName(e.Name))
 		if e.Kind == wire.KindDir {
 			entries = append(entries, fs.NewDir(remote, time.Unix(0, e.ModTime)))
@@ -109,6 +110,7 @@ func (f *Fs) NewObject(ctx context.Context, remote string) (fs.Object, error) {
 	case entry.Kind == wire.KindDir:
 		return nil, fs.ErrorIsDir
 	}
+	f.warn(ctx, entry)
 	return f.newObject(remote, entry), nil
 }
 
@@ -116,7 +118,10 @@ func (f *Fs) NewObject(ctx context.Context, remote string) (fs.Object, error) {
 // exists is updated in place, as Update does.
 func (f *Fs) Put(ctx context.Context, in io.Reader, src fs.ObjectInfo, options ...fs.OpenOption) (fs.Object, error) {
 	o := f.newObject(src.Remote(), wire.Entry{})
-	return o, o.Update(ctx, in, src, options...)
+	if err := o.Update(ctx, in, src, options...); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 // Copy brings the object at remote to the content of src, which is an object of
@@ -127,7 +132,10 @@ func (f *Fs) Copy(ctx context.Context, src fs.Object, remote string) (fs.Object,
 		return nil, fs.ErrorCantCopy
 	}
 	o := f.newObject(remote, wire.Entry{})
-	return o, o.copyFrom(ctx, from)
+	if err := o.copyFrom(ctx, from); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 // Mkdir makes the directory dir and its parents.

@@ -70,8 +70,13 @@ func (o *Object) SetModTime(ctx context.Context, t time.Time) error {
 // Storable tells rclone that the object can be copied.
 func (o *Object) Storable() bool { return true }
 
-// MimeType of a disk.
-func (o *Object) MimeType(ctx context.Context) string { return "application/octet-stream" }
+// MimeType of a disk, or of a file by its name.
+func (o *Object) MimeType(ctx context.Context) string {
+	if o.entry.Kind == wire.KindBlock {
+		return "application/octet-stream"
+	}
+	return fs.MimeTypeFromName(o.remote)
+}
 
 // ID is equal for two names of one device, also on two remotes.
 func (o *Object) ID() string { return o.entry.ID }
@@ -150,13 +155,12 @@ func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, op
 	if src.Size() < 0 {
 		return refuse("%s: the size of the source is not known: give it with --size of rcat, or copy a file", o.remote)
 	}
-	if from := localFile(ctx, src); from != nil {
-		acc, _ := in.(*accounting.Account)
-		return o.transfer(ctx, src, *from, func(n int64) {
-			if acc != nil {
-				acc.AccountReadN(n)
-			}
-		})
+	// Only rclone's own reader may be left unread: others sit between it and us,
+	// and see or change what passes.
+	if acc, ok := in.(*accounting.Account); ok {
+		if from := localFile(ctx, src); from != nil {
+			return o.transfer(ctx, src, *from, acc.AccountReadN)
+		}
 	}
 	return o.receive(ctx, in, src)
 }

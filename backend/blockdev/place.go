@@ -23,11 +23,24 @@ type place struct {
 var errNoHost = fserrors.NoRetryError(errors.New(
 	"no host is named: write blockdev:host/path, blockdev:localhost/path for this machine, or set the option host"))
 
-// place finds the host and the path of remote. It contacts nobody.
+// errNotSSH keeps a user or port of localhost from being overlooked: who writes
+// them means another machine, behind a tunnel or in a container.
+var errNotSSH = fserrors.NoRetryError(errors.New(
+	"localhost is this machine, without SSH, and has neither user nor port: write 127.0.0.1 for an SSH server behind a local port"))
+
+// place finds the host and the path of remote. It contacts nobody. Nothing in a
+// path leads from one host to another.
 func (f *Fs) place(remote string) (place, error) {
-	full := path.Join(f.root, remote)
-	if f.opt.Host != "" {
-		return place{host.Get(f.opt.Config), f.absolute(full)}, nil
+	full := remote
+	if f.root != "" {
+		full = f.root + "/" + remote
+	}
+	cfg := f.opt.Config
+	if cfg.Host != "" {
+		if cfg.Host == host.Localhost && (cfg.User != "" || cfg.Port != "") {
+			return place{}, errNotSSH
+		}
+		return place{host.Get(cfg), f.absolute(full)}, nil
 	}
 	spec, rest, _ := strings.Cut(full, "/")
 	switch spec {
@@ -39,13 +52,18 @@ func (f *Fs) place(remote string) (place, error) {
 	case ".", "..":
 		return place{}, errNoHost
 	}
-	return place{host.Get(f.opt.Config.At(spec)), f.absolute(rest)}, nil
+	cfg = cfg.At(spec)
+	switch {
+	case cfg.Host == "":
+		return place{}, errNoHost
+	case cfg.Host == host.Localhost && spec != host.Localhost:
+		return place{}, errNotSSH
+	}
+	return place{host.Get(cfg), f.absolute(rest)}, nil
 }
 
 // absolute is the path on the host of a path below its root.
-func (f *Fs) absolute(p string) string {
-	return "/" + strings.TrimLeft(f.opt.Enc.FromStandardPath(p), "/")
-}
+func (f *Fs) absolute(p string) string { return f.opt.Enc.FromStandardPath(path.Clean("/" + p)) }
 
 // with calls fn with a session on the host of p. Errors come out as rclone
 // wants them.
