@@ -117,6 +117,10 @@ func installedCommand(cfg Config) string {
 	return command
 }
 
+// localWords starts a command line on this machine. Without exec a shell would
+// stand between us and the helper, and take the signals meant for it.
+func localWords(command string) []string { return []string{"/bin/sh", "-c", "exec " + command} }
+
 func scriptCommand(script string, words []string) string {
 	var b strings.Builder
 	b.WriteString("sh -c '" + script + "' sh")

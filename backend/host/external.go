@@ -39,8 +39,7 @@ func newSSHProgram(cfg Config) *program {
 // newLocalShell runs commands on this machine, for helpers that sudo starts:
 // finding, checking and storing the helper is the same as on any host.
 func newLocalShell(cfg Config) *program {
-	argv := func(command string) []string { return []string{"/bin/sh", "-c", command} }
-	return &program{cfg: cfg, argv: argv, closed: make(chan struct{})}
+	return &program{cfg: cfg, argv: localWords, closed: make(chan struct{})}
 }
 
 func (r *program) close() error {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -94,9 +95,10 @@ func TestSSHProgram_Words(t *testing.T) {
 // A child that ignores the end of its input is cut off.
 func TestProgram_Stubborn(t *testing.T) {
 	harness.Goroutines(t)
-	home(t)
-	d := shellConn(t, Config{}, "/bin/sh")
-	withHelper(d, strings.Replace(fakeHelper, "exec cat", "trap : 15; while :; do sleep 1; done", 1))
+	dir, _ := home(t)
+	d := newDeployer(Config{Host: Localhost}, newLocalShell(Config{Host: Localhost}))
+	defer d.Close()
+	withHelper(d, strings.Replace(fakeHelper, "exec cat", "trap : 15; echo $$ >$HOME/pid; while :; do sleep 1; done", 1))
 	stream, err := d.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +109,10 @@ func TestProgram_Stubborn(t *testing.T) {
 	}
 	if !stream.proc.wait(2*time.Second) || time.Since(begin) > 5*time.Second {
 		t.Errorf("closing took %v", time.Since(begin))
+	}
+	pid := strings.TrimSpace(read(t, filepath.Join(dir, "pid")))
+	if err := exec.Command("kill", "-0", pid).Run(); err == nil {
+		t.Errorf("process %s is still there", pid)
 	}
 }
 

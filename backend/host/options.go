@@ -149,7 +149,7 @@ Example:
 			"Leave blank for all that are safe, aes128-gcm@openssh.com first because it is the fastest."),
 		list("key_exchange", "key exchange algorithms", "kex",
 			"mlkem768x25519-sha256 curve25519-sha256", "Leave blank for all that are safe."),
-		list("macs", "MAC (message authentication code) algorithms", "mac",
+		list("macs", "MAC algorithms (message authentication codes)", "mac",
 			"hmac-sha2-256-etm@openssh.com hmac-sha2-512-etm@openssh.com", "Leave blank for all that are safe."),
 		list("host_key_algorithms", "host key algorithms", "HostKeyAlgorithms",
 			"ssh-ed25519 rsa-sha2-512", "Leave blank to prefer those that known_hosts holds for the host."),

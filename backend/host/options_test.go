@@ -35,7 +35,7 @@ func TestOptions_Help(t *testing.T) {
 	secret := []string{"pass", "key_file_pass"}
 	for _, o := range Options() {
 		summary, details, _ := strings.Cut(o.Help, "\n\n")
-		if !strings.HasSuffix(summary, ".") || strings.Contains(summary, "\n") || len(summary) > 80 || details == "" {
+		if !strings.HasSuffix(summary, ".") || strings.Contains(summary, "\n") || len(summary) > 100 || details == "" {
 			t.Errorf("%s: help %q", o.Name, o.Help)
 		}
 		if o.IsPassword != slices.Contains(secret, o.Name) {
