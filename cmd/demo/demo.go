@@ -32,7 +32,7 @@ func (d *demo) show(ctx context.Context) error {
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
-	defer d.clean()
+	defer func() { d.clean(ctx.Err() != nil) }()
 	image := filepath.Join(d.work, "disk.img")
 	d.say("Making a disk image of %s: random data, text, zeros and holes.", d.size)
 	if err := makeImage(ctx, image, int64(d.size)); err != nil {
@@ -58,6 +58,9 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	d.rclone = rclone{program(bin)}
+	if _, err := os.Stat(d.rclone.path); err != nil {
+		return err
+	}
 	if d.ssh != "" {
 		if d.target, err = over(ctx, d.rclone, d.ssh); err != nil {
 			return err
@@ -126,11 +129,12 @@ func (d *demo) conclude() {
 // cleanTime is how long removing may take after an interruption.
 const cleanTime = time.Minute
 
-// clean removes what this run made, here and on the host.
-func (d *demo) clean() {
+// clean removes what this run made, here and on the host. A first copy that
+// failed by itself has left nothing there, or the host cannot be reached.
+func (d *demo) clean(interrupted bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
 	defer cancel()
-	if d.ssh != "" && d.started {
+	if d.ssh != "" && (d.done || d.started && interrupted) {
 		if err := d.cleanHost(ctx); err != nil {
 			d.say("Could not be removed: %v", err)
 		}

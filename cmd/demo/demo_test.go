@@ -76,6 +76,8 @@ func TestRun_Errors(t *testing.T) {
 	}{
 		{"NoHost", []string{"-ssh", "/tmp"}, 1, "write user@host:/directory"},
 		{"NoDirectory", []string{"-ssh", "localhost:" + file}, 1, "is no directory"},
+		{"NoImages", []string{"-size", "1M", "-ssh", "localhost:/proc"}, 1, "nothing is created under"},
+		{"NoPrograms", []string{"-bin", dir}, 1, "no such file"},
 		{"Absent", []string{"-ssh", "localhost:" + file + "er"}, 1, "directory not found"},
 		{"NoDir", []string{"-dir", file + "er"}, 1, "no such file"},
 		{"Size", []string{"-size", "12 elephants"}, 2, "give a number"},

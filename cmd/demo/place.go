@@ -47,8 +47,8 @@ func over(ctx context.Context, r rclone, spec string) (remote, error) {
 func (p remote) file(name string) string { return strings.TrimRight(p.dir, "/") + "/" + name }
 
 // finish gives an interrupted image its name, by a copy of the empty file, so
-// that it can be removed. The helper of the copy that was interrupted may need a
-// moment to notice.
+// that it can be removed. It tries until ctx ends, since the helper of the copy
+// that was interrupted may need a moment to notice.
 func (p remote) finish(ctx context.Context, name, empty string) error {
 	for {
 		_, err := p.rclone.copy(ctx, empty, p.file(name))

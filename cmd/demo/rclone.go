@@ -68,7 +68,7 @@ func (r rclone) run(ctx context.Context, args ...string) (out string, rep *repor
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && complaint != "" {
-		err = fmt.Errorf("%s: %s", args[0], complaint)
+		err = fmt.Errorf("%s: %s", args[0], strings.TrimPrefix(complaint, "Failed to "+args[0]+": "))
 	}
 	return stdout.String(), rep, err
 }
