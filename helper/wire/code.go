@@ -53,9 +53,9 @@ type Error struct {
 	Text   string // one line naming object, cause and remedy
 }
 
-// Errorf makes an Error without an offset.
+// Errorf makes an Error without an offset. Its text is cut to what may be sent.
 func Errorf(code Code, format string, args ...any) *Error {
-	return &Error{Code: code, Offset: -1, Text: fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Offset: -1, Text: Clip(fmt.Sprintf(format, args...))}
 }
 
 func (e *Error) Error() string { return e.Text }
