@@ -60,6 +60,7 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
 	}()
 	s.handle(ctx)
 	cancel(errGone) // also when the client did not take a reply
+	rw.Close()
 	if err := <-reading; !errors.Is(err, errGone) {
 		return err
 	}
@@ -105,7 +106,7 @@ func bootID() string {
 // check returns the path that a request may use, or the refusal. Paths are
 // absolute; what they lead to through links is the device package's to judge.
 func (p Policy) check(path string, write bool) (string, error) {
-	path = filepath.Clean(filepath.FromSlash(path))
+	path = filepath.Clean(native(path))
 	if !filepath.IsAbs(path) {
 		return "", wire.Errorf(wire.CodeRefused, "%s: not an absolute path", path)
 	}
@@ -121,6 +122,16 @@ func (p Policy) check(path string, write bool) (string, error) {
 		}
 	}
 	return "", p.refusal(path)
+}
+
+// native is path as this system writes it: below the root of a host, Windows has
+// its drives, as in /C:/disk.img.
+func native(path string) string {
+	path = filepath.FromSlash(path)
+	if rest := strings.TrimPrefix(path, `\`); filepath.VolumeName(rest) != "" {
+		return rest
+	}
+	return path
 }
 
 // checkLink refuses an allowed name that leads elsewhere through links. Links to
