@@ -79,7 +79,7 @@ func sshd(ts *testscript.TestScript, neg bool, args []string) {
 	copyFile(ts, server.KeyFile, filepath.Join(ssh, "id_ed25519"))
 	copyFile(ts, server.KnownHosts, filepath.Join(ssh, "known_hosts"))
 	for name, value := range map[string]string{
-		"SSHHOST": server.Host, "SSHPORT": strconv.Itoa(s.relay.Port()), "SSHUSER": server.User, "SSHHOME": server.Home,
+		"SSHHOST": server.Host, "SSHPORT": strconv.Itoa(s.relay.Port()), "SSHUSER": server.User, "SSHHOME": server.Home, "SSHRUNTIME": server.Runtime,
 		"HOST": fmt.Sprintf("%s@%s:%d", server.User, server.Host, s.relay.Port()),
 		"KEY":  server.KeyFile, "KNOWN_HOSTS": server.KnownHosts, "AUTHORIZED_KEYS": server.AuthorizedKeys,
 	} {
@@ -99,13 +99,13 @@ func loopdev(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], harness.Loop(sceneOf(ts).t, size(ts, args[1]), args[2:]...).Path)
 }
 
-// mount DEVICE DIR: mounts a device until the script ends.
+// mount DIR DEVICE [OPTION...]: mounts a device until the script ends. OPTIONs are those of the mount program.
 func mount(ts *testscript.TestScript, neg bool, args []string) {
-	plain(ts, neg, args, 2, 2, "mount device dir")
+	plain(ts, neg, args, 2, -1, "mount dir device [option...]")
 	require.Need(sceneOf(ts).t, require.Mount)
-	dir := ts.MkAbs(args[1])
+	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	ts.Check(ts.Exec("mount", args[0], dir))
+	ts.Check(ts.Exec("mount", append(args[1:], dir)...))
 	ts.Defer(func() { ts.Check(ts.Exec("umount", dir)) })
 }
 

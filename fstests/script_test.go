@@ -18,6 +18,7 @@ import (
 // is typed there works as typed by a user without any configuration.
 func TestScript(t *testing.T) {
 	programs := filepath.Dir(harness.Bin(t, "rclone-blockdev"))
+	helper := harness.Bin(t, "blockdev-helper")
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
@@ -30,7 +31,7 @@ func TestScript(t *testing.T) {
 				return err
 			}
 			for name, value := range map[string]string{
-				"HOME": home, "RCLONE_CONFIG": filepath.Join(home, "rclone.conf"), "USER": os.Getenv("USER"), "LC_ALL": "C",
+				"HELPER": helper, "HOME": home, "RCLONE_CONFIG": filepath.Join(home, "rclone.conf"), "USER": os.Getenv("USER"), "LC_ALL": "C",
 				"PATH": programs + string(filepath.ListSeparator) + env.Getenv("PATH") + ":/usr/sbin:/sbin",
 			} {
 				env.Setenv(name, value)

@@ -26,6 +26,7 @@ type Server struct {
 	Port           int
 	User           string
 	Home           string // HOME of the sessions, throw-away
+	Runtime        string // XDG_RUNTIME_DIR of the sessions, throw-away too
 	KeyFile        string // private key that may log in
 	KnownHosts     string // file with the one right line for this server
 	AuthorizedKeys string // file read at each login, so a test may rewrite it
@@ -75,7 +76,11 @@ func Sshd(t testing.TB, options ...SshdOption) *Server {
 		Key: NewKey(t, dir, "client", ""), HostKey: NewKey(t, dir, "host", ""),
 		KnownHosts:     filepath.Join(dir, "known_hosts"),
 		AuthorizedKeys: filepath.Join(dir, "authorized_keys"),
+		Runtime:        filepath.Join(dir, "runtime"),
 		config:         filepath.Join(dir, "sshd_config"),
+	}
+	if err := os.Mkdir(s.Runtime, 0o700); err != nil {
+		t.Fatal(err)
 	}
 	s.KeyFile = s.Key.File
 	if s.Home == "" {
@@ -129,7 +134,7 @@ func (s *Server) configure(t testing.TB, lines []string) {
 		"PermitRootLogin yes",
 		"PrintMotd no",
 		"LogLevel INFO",
-		"SetEnv HOME="+s.Home,
+		"SetEnv HOME="+s.Home+" XDG_RUNTIME_DIR="+s.Runtime,
 		"Subsystem sftp internal-sftp",
 	)
 	writeFile(t, s.config, []byte(strings.Join(all, "\n")+"\n"))
