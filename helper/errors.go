@@ -31,7 +31,7 @@ var codes = []struct {
 func wireError(err error) *wire.Error {
 	var we *wire.Error
 	if errors.As(err, &we) {
-		return &wire.Error{Code: we.Code, Offset: we.Offset, Text: wire.Clip(we.Text)}
+		return we
 	}
 	e := &wire.Error{Code: codeOf(err), Offset: -1, Text: wire.Clip(err.Error())}
 	var de *device.Error
