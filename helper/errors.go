@@ -47,6 +47,11 @@ func codeOf(err error) wire.Code {
 			return c.code
 		}
 	}
+	for _, broken := range []error{wire.ErrShort, wire.ErrTrailing, wire.ErrTooLong, wire.ErrInvalid} {
+		if errors.Is(err, broken) {
+			return wire.CodeProtocol
+		}
+	}
 	if errors.Is(err, errCancelled) || errors.Is(err, context.Canceled) {
 		return wire.CodeCancelled
 	}

@@ -102,15 +102,14 @@ type Fs struct {
 	root     string // as rclone gave it, without a slash at the end
 	opt      Options
 	features *fs.Features
-	started  time.Time // modification time of all devices
-	hashes   bool      // SHA-256 is offered
+	hashes   bool // SHA-256 is offered
 	warned   sync.Once
 }
 
 // NewFs makes the Fs of root. When root is an object, the Fs is that of its
 // directory and the error is fs.ErrorIsFile.
 func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, error) {
-	f := &Fs{name: name, root: strings.TrimRight(root, "/"), started: time.Now()}
+	f := &Fs{name: name, root: strings.TrimRight(root, "/")}
 	if err := configstruct.Set(m, &f.opt); err != nil {
 		return nil, err
 	}
@@ -121,6 +120,7 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 		ReadMimeType:            true,
 		ServerSideAcrossConfigs: true,
 		SlowHash:                true,
+		NoMultiThreading:        f.hashes, // one pass gives the hash too
 	}).Fill(ctx, f)
 	at, err := f.place("")
 	if err != nil || at.host == nil || at.path == "/" || strings.HasSuffix(root, "/") {

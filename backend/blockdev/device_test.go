@@ -43,13 +43,13 @@ func holds(t *testing.T, d *harness.Device, want []byte) {
 
 func TestDevice(t *testing.T) {
 	data := edges.Contents()[2].Make(3<<20+512, 1)
-	before := time.Now()
+	before := time.Now().Round(0)
 	d, f, o := loop(t, data)
 	if o.Size() != int64(len(data)) || !o.Storable() || o.(fs.IDer).ID() == "" {
 		t.Errorf("%d bytes", o.Size())
 	}
 	at := o.ModTime(t.Context())
-	if at.Before(before) || at.After(time.Now()) || !find(t, f, o.Remote()).ModTime(t.Context()).Equal(at) {
+	if at.Before(before) || at.After(time.Now()) || !find(t, f, o.Remote()).ModTime(t.Context()).After(at) {
 		t.Errorf("time %v", at)
 	}
 	if err := o.SetModTime(t.Context(), when); err != nil || !o.ModTime(t.Context()).Equal(at) {

@@ -18,10 +18,11 @@ type Object struct {
 	fs     *Fs
 	remote string
 	entry  wire.Entry // as of the last look
+	found  time.Time  // when that was first
 }
 
 func (f *Fs) newObject(remote string, e wire.Entry) *Object {
-	return &Object{fs: f, remote: remote, entry: e}
+	return &Object{fs: f, remote: remote, entry: e, found: time.Now().Round(0)}
 }
 
 // Fs is the remote that the object is of.
@@ -42,11 +43,11 @@ func (o *Object) Remote() string { return o.remote }
 func (o *Object) Size() int64 { return o.entry.Size }
 
 // ModTime of an image file is that of the file. A device has none that says
-// anything about its content: it counts as changed when the remote was made, so
-// that it is never skipped for its time, and is the same through one run.
+// anything about its content: it counts as changed when it was found, so that it
+// is never skipped for its time, also by a server that keeps the Fs for days.
 func (o *Object) ModTime(ctx context.Context) time.Time {
 	if o.entry.Kind == wire.KindBlock {
-		return o.fs.started
+		return o.found
 	}
 	return time.Unix(0, o.entry.ModTime)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // reader reads a range of an object. It holds a session until it is closed.
@@ -23,9 +24,8 @@ func open(ctx context.Context, s *host.Session, path string, off, n int64) (*rea
 	if err != nil {
 		return nil, err
 	}
-	if n > opened.Size-off { // it has shrunk since it was listed
-		n = max(opened.Size-off, 0)
-		off = min(off, opened.Size)
+	if off+n > opened.Size {
+		return nil, wire.Errorf(wire.CodeSource, "%s: ends at byte %d, before the %d bytes at %d: it has shrunk since it was listed", path, opened.Size, n, off)
 	}
 	r, err := s.Read(ctx, off, n)
 	if err != nil {

@@ -3,9 +3,11 @@ package blockdev
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"time"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/fserrors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -13,6 +15,9 @@ import (
 
 // abortTime is how long closing may take after a transfer has failed.
 const abortTime = 10 * time.Second
+
+// lostClaim is how long after a lost connection a busy target may be due to it.
+const lostClaim = time.Minute
 
 // lease is a session with something open on it.
 type lease struct {
@@ -78,8 +83,31 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
 	t.req.Path, t.req.Force = at.path, o.fs.opt.Force == at.path
 	rand.Read(t.req.Claim[:])
-	t.lead, err = take(ctx, at, &t.req)
-	return t, err
+	if t.lead, err = t.claim(ctx); err != nil {
+		return nil, err
+	}
+	if got := t.lead.opened.Size; got != size && !t.req.IgnoreSize {
+		t.abort(nil)
+		return nil, wire.Errorf(wire.CodeProtocol, "%s: the helper opened %s with %d bytes for a source of %d", at.host, at.path, got, size)
+	}
+	return t, nil
+}
+
+// claim opens the target. After a lost connection its helper may still have it
+// open: that is waited for, any other holder is not.
+func (t *target) claim(ctx context.Context) (*lease, error) {
+	for {
+		l, err := take(ctx, t.at, &t.req)
+		if !errors.Is(err, wire.CodeBusy) || !t.at.host.LostLately(lostClaim) {
+			return l, err
+		}
+		fs.Debugf(t.o, "waiting for the helper of a lost connection: %v", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // streams is how many stripes are worked on at once.
@@ -97,6 +125,10 @@ func (t *target) follow(ctx context.Context, source *lease) (src, dst *lease, er
 	from.Path = source.opened.Path
 	if src, err = take(ctx, place{source.s.Host(), from.Path}, &from); err != nil {
 		return nil, nil, err
+	}
+	if src.opened.Entry.ID != source.opened.Entry.ID || src.opened.Size != source.opened.Size {
+		src.close()
+		return nil, nil, wire.Errorf(wire.CodeSource, "%s: %s became another object while it was copied", source.s.Host(), from.Path)
 	}
 	req := t.req
 	req.Lead, req.Path = false, t.lead.opened.Path
@@ -125,9 +157,16 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 	return nil
 }
 
-// abort ends a transfer that failed: a new image is removed, what existed stays
-// as it is now.
-func (t *target) abort() { t.lead.close() }
+// abort ends a transfer that failed with err: what existed stays as it is now, a
+// new image is removed. After a lost connection it stays under its hidden name,
+// for the next try to go on from.
+func (t *target) abort(err error) {
+	if fserrors.IsRetryError(classify(err)) {
+		t.lead.s.Release() // what is open is then left to the helper's end
+		return
+	}
+	t.lead.close()
+}
 
 func kindName(e wire.Entry) string {
 	if e.Kind == wire.KindBlock {

@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // copyFrom brings o to the content of another object of this backend.
@@ -37,17 +39,22 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		return classify(err)
 	}
 	defer source.close()
-	t, err := o.openTarget(ctx, source.opened.Size)
+	if source.opened.Size != src.Size() {
+		// rclone compares with the size it knows, and would remove the target.
+		return classify(wire.Errorf(wire.CodeSource, "%s: had %d bytes when it was listed and has %d now: it changes while it is copied",
+			src.Remote(), src.Size(), source.opened.Size))
+	}
+	t, err := o.openTarget(ctx, src.Size())
 	if err != nil {
 		return classify(err)
 	}
 	if id := identity(source.s, source.opened.Entry); id != "" && id == identity(t.lead.s, t.lead.opened.Entry) {
-		t.abort()
-		return refuse("%s: is the same %s as the source %s", o.remote, kindName(t.lead.opened.Entry), src.Remote())
+		t.abort(nil)
+		return refuse("%s:%s is the same %s as the source %s:%s", t.at.host, t.at.path, kindName(t.lead.opened.Entry), from.host, from.path)
 	}
 	report := &report{start: start}
 	if err := t.stripes(ctx, source, report, progress); err != nil {
-		t.abort()
+		t.abort(err)
 		return classify(err)
 	}
 	return classify(t.commit(ctx, src, report))
@@ -77,7 +84,10 @@ func (t *target) stripes(ctx context.Context, source *lease, report *report, pro
 	for range min(t.streams(source), len(stripes)) - 1 {
 		g.Go(func() error {
 			src, dst, err := t.follow(ctx, source)
-			if err != nil { // the stripes are done by those who have a session
+			switch {
+			case errors.Is(err, wire.CodeSource):
+				return err
+			case err != nil: // the stripes are done by those who have a session
 				fs.Debugf(t.o, "going on with fewer streams: %v", err)
 				return nil
 			}
@@ -104,7 +114,7 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 	res, err := host.SendTo(ctx, delta.NewStream(unthrottled(in), src.Size()), t.lead.s, r)
 	stop()
 	if err != nil {
-		t.abort()
+		t.abort(err)
 		return classify(err)
 	}
 	report.add(res)

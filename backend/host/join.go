@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,9 +27,9 @@ func (r *Result) Add(o *Result) {
 // Join brings range r of what is open on dst to the content of what is open on
 // src: the helper of src sends, that of dst receives, and the frames pass through
 // here. progress is called with the number of bytes settled since the last call.
-// When Join returns an error, both requests have ended.
+// Neither helper is trusted: only frames of a transfer pass, and success is what
+// both say alike. When Join returns an error, both requests have ended.
 func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n int64)) (*Result, error) {
-	var res Result
 	if err := dst.start(wire.NewReceive(r, delta.Window)); err != nil {
 		return nil, err
 	}
@@ -36,33 +37,69 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 		dst.settle()
 		return nil, err
 	}
+	var res Result
 	floor := &floorMeter{r: r, progress: progress}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return src.await(ctx, func(f *wire.Frame) error {
+		return src.relay(ctx, dst, &res.Sender, func(f *wire.Frame) error {
 			switch f.Type {
-			case wire.TypeSummary:
-				return f.Decode(&res.Sender)
 			case wire.TypeAdvance:
-				if err := floor.take(f); err != nil {
-					return err
-				}
+				return floor.take(f)
+			case wire.TypeWant, wire.TypePatch, wire.TypeFinish:
+				return nil
 			}
-			return dst.forward(*f)
+			return ignore(f)
 		})
 	})
 	g.Go(func() error {
-		return dst.await(ctx, func(f *wire.Frame) error {
-			if f.Type == wire.TypeSummary {
-				return f.Decode(&res.Receiver)
+		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
+			switch f.Type {
+			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeResend, wire.TypeFinished:
+				return nil
 			}
-			return src.forward(*f)
+			return ignore(f)
 		})
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return &res, nil
+	return &res, res.check(r)
+}
+
+// relay passes the frames of the running request on to other, until the request
+// ends, and keeps its summary. allow refuses what other must not be told.
+func (s *Session) relay(ctx context.Context, other *Session, sum *wire.Summary, allow func(*wire.Frame) error) error {
+	ended := false
+	err := s.await(ctx, func(f *wire.Frame) error {
+		if ended {
+			return ignore(f)
+		}
+		if f.Type == wire.TypeSummary {
+			ended = true
+			return f.Decode(sum)
+		}
+		if err := allow(f); err != nil {
+			return err
+		}
+		return other.forward(*f)
+	})
+	if err == nil && !ended {
+		err = fmt.Errorf("protocol error: the helper on %s ended a transfer without a summary", s.host.name)
+	}
+	return err
+}
+
+// check refuses a success that the two ends do not describe alike.
+func (r *Result) check(span block.Range) error {
+	for _, sum := range []*wire.Summary{&r.Sender, &r.Receiver} {
+		if sum.Equal+sum.Data+sum.Zeroed != span.Length || sum.Scanned+sum.Holes != span.Length {
+			return fmt.Errorf("protocol error: a helper accounts for other bytes than the %d of the range", span.Length)
+		}
+	}
+	if r.Sender.Root != r.Receiver.Root {
+		return fmt.Errorf("the two ends differ after the transfer of bytes %d to %d: copy again", span.Offset, span.Offset+span.Length)
+	}
+	return nil
 }
 
 // SendTo is Join with a source in this process.
@@ -77,7 +114,10 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 		return nil, err
 	}
 	res := &Result{Sender: *sent}
-	return res, dst.reply(ctx, &res.Receiver)
+	if err := dst.reply(ctx, &res.Receiver); err != nil {
+		return nil, err
+	}
+	return res, res.check(r)
 }
 
 // limit gives the session up when ctx has ended for some time and stop was not
@@ -113,6 +153,9 @@ func (m *floorMeter) take(f *wire.Frame) error {
 		return errors.New("protocol error: the sender settled more extents than there are")
 	}
 	n := min(a.Floor*block.ExtentSize, m.r.Length)
+	if n < m.done {
+		return errors.New("protocol error: the sender took back extents that were settled")
+	}
 	m.progress(n - m.done)
 	m.done = n
 	return nil

@@ -19,10 +19,12 @@ type Host struct {
 	cfg  Config
 	dial func(context.Context, Config) (Conn, error) // Dial, except in tests
 
-	mu    sync.Mutex
-	conns []*connection // hold mu
-	idle  []*Session    // the one used last is at the end; hold mu
-	timer *time.Timer   // closes what is idle; hold mu
+	mu       sync.Mutex
+	conns    []*connection // hold mu
+	dialling *dialling     // nil when nobody dials; hold mu
+	idle     []*Session    // the one used last is at the end; hold mu
+	timer    *time.Timer   // closes what is idle; hold mu
+	lost     time.Time     // when a session broke last; hold mu
 }
 
 // connection is one connection and the number of sessions on it.
@@ -96,28 +98,69 @@ func (h *Host) takeIdle() *Session {
 
 // connect returns a connection with room for one more session, which it counts.
 // Sessions are spread over cfg.Connections connections; more are made only when
-// those are full.
+// those are full. One dials at a time, without the lock; who needs a connection
+// meanwhile waits for that one and shares its failure.
 func (h *Host) connect(ctx context.Context) (*connection, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.forgetLost()
-	var best *connection
+	for {
+		h.mu.Lock()
+		h.forgetLost()
+		best := h.roomiest()
+		spread := best != nil && best.sessions > 0 && len(h.conns) < h.cfg.Connections
+		if best != nil && !spread || best != nil && h.dialling != nil {
+			best.sessions++
+			h.mu.Unlock()
+			return best, nil
+		}
+		if h.dialling == nil {
+			h.dialling = &dialling{done: make(chan struct{})}
+			go h.dialOne(context.WithoutCancel(ctx), h.dialling)
+		}
+		d := h.dialling
+		h.mu.Unlock()
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if d.err != nil && best == nil {
+			return nil, d.err
+		}
+		if d.err != nil {
+			h.mu.Lock()
+			best.sessions++
+			h.mu.Unlock()
+			return best, nil
+		}
+	}
+}
+
+// roomiest is the connection with the fewest sessions that can take one more, or
+// nil. Hold mu.
+func (h *Host) roomiest() (best *connection) {
 	for _, c := range h.conns {
 		if c.sessions < maxSessions && (best == nil || c.sessions < best.sessions) {
 			best = c
 		}
 	}
-	if best == nil || best.sessions > 0 && len(h.conns) < h.cfg.Connections {
-		// Dialling under the lock: who comes meanwhile wants this connection.
-		conn, err := h.dial(ctx, h.cfg)
-		if err != nil {
-			return nil, err
-		}
-		best = &connection{Conn: conn}
-		h.conns = append(h.conns, best)
+	return best
+}
+
+// dialling is an attempt to connect. err is valid when done is closed.
+type dialling struct {
+	done chan struct{}
+	err  error
+}
+
+func (h *Host) dialOne(ctx context.Context, d *dialling) {
+	conn, err := h.dial(ctx, h.cfg)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d.err = err; err == nil {
+		h.conns = append(h.conns, &connection{Conn: conn})
+		h.schedule() // when nobody wants it any more
 	}
-	best.sessions++
-	return best, nil
+	h.dialling = nil
+	close(d.done)
 }
 
 // forgetLost drops connections that broke. Hold mu.
@@ -147,8 +190,21 @@ func (h *Host) leave(c *connection) {
 
 // discard closes a session.
 func (h *Host) discard(s *Session) {
+	if s.isLost() {
+		h.mu.Lock()
+		h.lost = time.Now()
+		h.mu.Unlock()
+	}
 	s.close()
 	h.leave(s.conn)
+}
+
+// LostLately tells whether a session broke within the last d: its helper may
+// still run on the host and hold what it had open.
+func (h *Host) LostLately(d time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.lost.IsZero() && time.Since(h.lost) < d
 }
 
 // release takes a session back, when it can serve another request.

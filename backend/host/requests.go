@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -49,11 +51,18 @@ func (s *Session) Stat(ctx context.Context, path string) (wire.Entry, error) {
 	return entries[0], nil
 }
 
-// List describes what is in the directory path.
+// maxEntries bounds what a helper can make this side keep of one directory.
+const maxEntries = 1 << 20
+
+// List describes what is in the directory path. Names that could lead out of it
+// are left out.
 func (s *Session) List(ctx context.Context, path string) ([]wire.Entry, error) {
 	var req wire.List
 	req.Path = path
-	return s.entries(ctx, &req)
+	entries, err := s.entries(ctx, &req)
+	return slices.DeleteFunc(entries, func(e wire.Entry) bool {
+		return e.Name == "" || e.Name == "." || e.Name == ".." || strings.Contains(e.Name, "/")
+	}), err
 }
 
 func (s *Session) entries(ctx context.Context, req wire.Message) (all []wire.Entry, err error) {
@@ -62,7 +71,9 @@ func (s *Session) entries(ctx context.Context, req wire.Message) (all []wire.Ent
 		if err := f.Decode(&m); err != nil {
 			return err
 		}
-		all = append(all, m.Entries...)
+		if all = append(all, m.Entries...); len(all) > maxEntries {
+			return fmt.Errorf("%s: a directory with more than %d entries", s.host.name, maxEntries)
+		}
 		return nil
 	})
 	return all, err

@@ -140,6 +140,13 @@ func (s *Session) alive() bool {
 	return s.lost == nil && !s.running && !s.opened && len(s.inbox) == 0
 }
 
+// isLost tells whether the stream has ended.
+func (s *Session) isLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost != nil
+}
+
 // Write sends a frame that belongs to the running request.
 func (s *Session) Write(m wire.Message) error { return s.sent(s.w.Write(m)) }
 

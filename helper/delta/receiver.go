@@ -186,7 +186,7 @@ func (rc *receiver) takeAdvance(m *wire.Advance) error {
 	}
 	rc.settle()
 	rc.mu.Lock()
-	// The sender counts from its oldest unsettled extent, which is never before ours.
+	// The sender counts from its oldest unsettled extent, which is never after ours.
 	rc.limit = max(rc.limit, min(m.Limit, rc.oldest+rc.window))
 	rc.mu.Unlock()
 	select {

@@ -24,6 +24,10 @@ func (o *Object) commit(modTime time.Time) error {
 	if o.follower || o.info.Kind == Block {
 		return o.Sync()
 	}
+	// Before the size and the time say that it is complete: all of it is durable.
+	if err := o.Sync(); err != nil {
+		return err
+	}
 	if o.setSize >= 0 {
 		if err := o.f.Truncate(o.setSize); err != nil {
 			return fail("cut", o.path, err)
@@ -33,10 +37,6 @@ func (o *Object) commit(modTime time.Time) error {
 		if err := os.Chtimes(o.path, time.Time{}, modTime); err != nil {
 			return fail("set the time of", o.path, err)
 		}
-	}
-	// Sync first: it remembers an earlier failure. Then the size and the time.
-	if err := o.Sync(); err != nil {
-		return err
 	}
 	if err := o.f.Sync(); err != nil {
 		return fail("sync", o.path, err)

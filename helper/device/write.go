@@ -78,12 +78,12 @@ func common(path string, info Info, w WriteOptions) (size int64, notice string, 
 		return have, "", nil
 	case have < w.Size && !w.IgnoreSize:
 		return 0, "", refuse(ErrSizeMismatch, "open", path,
-			"the %s has %d bytes, the source has %d: use a larger one, or ignore the size to copy only what fits", info.Kind, have, w.Size)
+			"the %s has %d bytes, the source has %d: use a larger one, or --ignore-size to copy only what fits", info.Kind, have, w.Size)
 	case have < w.Size:
 		return have, fmt.Sprintf("%s: only the first %d of %d bytes of the source fit", path, have, w.Size), nil
 	case !w.IgnoreSize:
 		return 0, "", refuse(ErrSizeMismatch, "open", path,
-			"the %s has %d bytes, the source only %d: ignore the size to write the first %d bytes and keep the rest", info.Kind, have, w.Size, w.Size)
+			"the %s has %d bytes, the source only %d: use --ignore-size to write the first %d bytes and keep the rest", info.Kind, have, w.Size, w.Size)
 	default:
 		return w.Size, fmt.Sprintf("%s: only the first %d bytes are synced, the last %d are kept as they are", path, w.Size, have-w.Size), nil
 	}

@@ -46,7 +46,7 @@ const Version = 1
 
 // Limits in bytes. They are checked before anything is allocated.
 const (
-	HeaderSize   = 8        // type 1, flags 1, zero 2, payload length 4
+	HeaderSize   = 8        // type 1, reserved 3, payload length 4
 	MaxControl   = 64 << 10 // payload of every frame but Patch and Data
 	MaxBulk      = 1<<20 + MaxControl
 	MaxPath      = 4096
