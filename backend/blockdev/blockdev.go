@@ -13,6 +13,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rclone/rclone/backend/overview"
@@ -58,6 +59,13 @@ func DefaultRemote(name, backend string) {
 		return value, ok
 	}
 }
+
+// offered is set when this process exists to compare.
+var offered atomic.Bool
+
+// OfferHashes makes all remotes offer SHA-256 sums, as the option hashes does for
+// one. It is for programs and commands whose purpose is to compare.
+func OfferHashes() { offered.Store(true) }
 
 // Options is the configuration of a remote.
 type Options struct {
@@ -114,7 +122,7 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 		return nil, err
 	}
 	ci := fs.GetConfig(ctx)
-	f.hashes = f.opt.Hash || ci.CheckSum
+	f.hashes = f.opt.Hash || ci.CheckSum || offered.Load()
 	f.features = (&fs.Features{
 		CanHaveEmptyDirectories: true,
 		ReadMimeType:            true,

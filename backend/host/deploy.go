@@ -144,7 +144,7 @@ func (d *deployer) attempt(ctx context.Context, command string) (*Stream, reply,
 var errNoAnswer = errors.New("the helper did not answer in time: check the login scripts of the host")
 
 func (d *deployer) adopt(p *process, input io.Reader) (*Stream, error) {
-	s := &Stream{host: d.cfg.Host, input: input, proc: p}
+	s := &Stream{input: input, proc: p}
 	s.ended = func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()

@@ -28,7 +28,7 @@ func (c *fakeConn) Start(ctx context.Context) (*Stream, error) {
 		p.status = helper.Serve(context.Background(), far, helper.Policy{})
 		close(p.exited)
 	}()
-	s := &Stream{host: "fake", input: near, proc: p}
+	s := &Stream{input: near, proc: p}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.streams = append(c.streams, s)

@@ -78,7 +78,7 @@ func echo(t *testing.T, s *Stream) {
 	if _, err := s.Write([]byte("ping")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CloseWrite(); err != nil {
+	if err := s.proc.stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(s)

@@ -70,7 +70,6 @@ func (p *process) last(limit time.Duration) string {
 // Stream is the byte stream of one running helper: Read gives its standard
 // output from the magic on, Write feeds its standard input.
 type Stream struct {
-	host  string
 	input io.Reader
 	proc  *process
 	once  sync.Once
@@ -82,9 +81,6 @@ func (s *Stream) Read(p []byte) (int, error) { return s.input.Read(p) }
 
 // Write writes to the helper's input.
 func (s *Stream) Write(p []byte) (int, error) { return s.proc.stdin.Write(p) }
-
-// CloseWrite ends the helper's input, which asks it to finish and exit.
-func (s *Stream) CloseWrite() error { return s.proc.stdin.Close() }
 
 // Close ends the helper and frees the stream. Reads and writes under way
 // return. It waits shortly for the helper to end by itself.
@@ -102,9 +98,6 @@ func (s *Stream) Close() error {
 // helper or the host wrote to stderr, made printable and cut, and the exit
 // status. It waits up to two seconds for these.
 func (s *Stream) Diagnosis() string { return s.proc.last(diagnosisWait) }
-
-// Host is the name of the host as the user wrote it.
-func (s *Stream) Host() string { return s.host }
 
 // tail keeps the last bytes written to it.
 type tail struct {

@@ -3,15 +3,27 @@
 package main
 
 import (
+	"slices"
+
 	_ "github.com/rclone/rclone/backend/all"
 	"github.com/rclone/rclone/cmd"
 	_ "github.com/rclone/rclone/cmd/all"
 	_ "github.com/rclone/rclone/lib/plugin"
+	"github.com/spf13/cobra"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
 )
 
+// comparing are the commands that exist to compare. They ask for sums only where
+// they are offered, and would go by the size alone.
+var comparing = []string{"check", "checksum", "hashsum", "lsf", "lsjson"}
+
 func main() {
 	blockdev.DefaultRemote("local", "local")
+	for _, c := range cmd.Root.Commands() {
+		if slices.Contains(comparing, c.Name()) {
+			c.PreRun = func(*cobra.Command, []string) { blockdev.OfferHashes() }
+		}
+	}
 	cmd.Main()
 }

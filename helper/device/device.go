@@ -85,8 +85,8 @@ type WriteOptions struct {
 // follower reports whether o writes under the claim of another opening.
 func (o WriteOptions) follower() bool { return !o.Lead && o.Claim != Token{} }
 
-// Object is an open device or image file. ReadAt, WriteAt, Data, Zero, Forget
-// and Sync may be called from several goroutines at once.
+// Object is an open device or image file. ReadAt, WriteAt, Data, Zero and
+// Sync may be called from several goroutines at once.
 type Object struct {
 	f       *os.File
 	info    Info

@@ -143,15 +143,6 @@ func (o *Object) Sync() error {
 	return o.failed
 }
 
-// Forget drops n bytes at off from the page cache, as far as they are synced,
-// so that a copy does not displace what the host needs and a later read comes
-// from the medium. It is a hint; nothing is lost when it is not followed.
-func (o *Object) Forget(off, n int64) {
-	if n > 0 {
-		dropCache(o.f, off, n)
-	}
-}
-
 // Close releases the object. A new image that was neither committed nor aborted
 // stays under its hidden name for the next run to go on from.
 func (o *Object) Close() error {

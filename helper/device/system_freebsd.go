@@ -80,8 +80,6 @@ func dataSync(f *os.File) error { return f.Sync() }
 
 func adviseSequential(*os.File) {}
 
-func dropCache(*os.File, int64, int64) {}
-
 func usage(path string) (Usage, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

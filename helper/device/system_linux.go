@@ -48,10 +48,6 @@ func adviseSequential(f *os.File) {
 	_ = withFD(f, func(fd uintptr) error { return unix.Fadvise(int(fd), 0, 0, unix.FADV_SEQUENTIAL) })
 }
 
-func dropCache(f *os.File, off, n int64) {
-	_ = withFD(f, func(fd uintptr) error { return unix.Fadvise(int(fd), off, n, unix.FADV_DONTNEED) })
-}
-
 func dataSync(f *os.File) error {
 	return withFD(f, func(fd uintptr) error { return unix.Fdatasync(int(fd)) })
 }

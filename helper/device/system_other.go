@@ -31,5 +31,3 @@ func (o *Object) punch(int64, int64) error { return errNoPunch }
 func dataSync(f *os.File) error { return f.Sync() }
 
 func adviseSequential(*os.File) {}
-
-func dropCache(*os.File, int64, int64) {}

@@ -174,32 +174,3 @@ func TestObject_DataOfDevice(t *testing.T) {
 		t.Errorf("%d, %d, %v", start, stop, err)
 	}
 }
-
-// Forget lets a later read come from the medium: what was changed underneath
-// the page cache is seen.
-func TestObject_Forget(t *testing.T) {
-	require.Need(t, require.Root, require.Loop)
-	file := image(t, mib)
-	o, err := OpenWrite(loop(t, file), WriteOptions{Size: mib})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer o.Abort()
-	if _, err := o.WriteAt(pattern(mib), 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, bytes.Repeat([]byte{0xee}, mib), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	got := make([]byte, 4096)
-	if _, err := o.ReadAt(got, mib/2); err != nil || got[0] == 0xee {
-		t.Fatalf("the page cache is not in the way: %#x, %v", got[0], err)
-	}
-	o.Forget(0, mib)
-	if _, err := o.ReadAt(got, mib/2); err != nil || got[0] != 0xee {
-		t.Errorf("after Forget: %#x, %v", got[0], err)
-	}
-}
