@@ -14,7 +14,7 @@ func decode[T any, M interface {
 }](s *session, r *request, path func(M) *string, write bool) (M, error) {
 	m := M(new(T))
 	if err := r.frame.Decode(m); err != nil {
-		return nil, wire.Errorf(wire.CodeProtocol, "%v", err)
+		return nil, err
 	}
 	checked, err := s.policy.check(*path(m), write)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 func (s *session) openObject(r *request) error {
 	var m wire.Open
 	if err := r.frame.Decode(&m); err != nil {
-		return wire.Errorf(wire.CodeProtocol, "%v", err)
+		return err
 	}
 	if s.open != nil {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
@@ -45,7 +45,7 @@ func (s *session) openObject(r *request) error {
 func (s *session) closeObject(r *request) error {
 	var m wire.Close
 	if err := r.frame.Decode(&m); err != nil {
-		return wire.Errorf(wire.CodeProtocol, "%v", err)
+		return err
 	}
 	o, writing := s.open, s.writing
 	s.open, s.writing = nil, false
@@ -78,16 +78,22 @@ func (s *session) opened(write bool) (*device.Object, error) {
 	return s.open, nil
 }
 
+// openedRange is opened, and refuses a range that it does not have.
+func (s *session) openedRange(write bool, off, n int64) (*device.Object, error) {
+	o, err := s.opened(write)
+	if err == nil && (off > o.Size() || n > o.Size()-off) {
+		return nil, wire.Errorf(wire.CodeProtocol, "protocol error: bytes %d to %d of %s, which has %d", off, off+n, o.Path(), o.Size())
+	}
+	return o, err
+}
+
 func (s *session) send(r *request) error {
 	var m wire.Send
 	if err := r.frame.Decode(&m); err != nil {
-		return wire.Errorf(wire.CodeProtocol, "%v", err)
-	}
-	o, err := s.opened(false)
-	if err != nil {
 		return err
 	}
-	if err := inRange(o, m.Offset, m.Length); err != nil {
+	o, err := s.openedRange(false, m.Offset, m.Length)
+	if err != nil {
 		return err
 	}
 	sum, err := delta.Send(r.ctx, r, source{o}, m.Range(), m.Window)
@@ -100,13 +106,10 @@ func (s *session) send(r *request) error {
 func (s *session) receive(r *request) error {
 	var m wire.Receive
 	if err := r.frame.Decode(&m); err != nil {
-		return wire.Errorf(wire.CodeProtocol, "%v", err)
-	}
-	o, err := s.opened(true)
-	if err != nil {
 		return err
 	}
-	if err := inRange(o, m.Offset, m.Length); err != nil {
+	o, err := s.openedRange(true, m.Offset, m.Length)
+	if err != nil {
 		return err
 	}
 	sum, err := delta.Receive(r.ctx, r, o, m.Range(), m.Window)
@@ -114,12 +117,4 @@ func (s *session) receive(r *request) error {
 		return err
 	}
 	return s.w.Write(sum)
-}
-
-// inRange refuses a range that o does not have.
-func inRange(o *device.Object, off, n int64) error {
-	if off > o.Size() || n > o.Size()-off {
-		return wire.Errorf(wire.CodeProtocol, "protocol error: bytes %d to %d of %s, which has %d", off, off+n, o.Path(), o.Size())
-	}
-	return nil
 }

@@ -29,18 +29,14 @@ type rangeReader struct {
 func (s *session) readRange(r *request) error {
 	var m wire.Read
 	if err := r.frame.Decode(&m); err != nil {
-		return wire.Errorf(wire.CodeProtocol, "%v", err)
-	}
-	o, err := s.opened(false)
-	if err != nil {
 		return err
 	}
-	if err := inRange(o, m.Offset, m.Length); err != nil {
+	o, err := s.openedRange(false, m.Offset, m.Length)
+	if err != nil {
 		return err
 	}
 	rr := &rangeReader{o: o, r: r, credit: m.Window}
-	err = eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, rr.chunk)
-	if err != nil {
+	if err := eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, rr.chunk); err != nil {
 		return err
 	}
 	return rr.flush()
@@ -154,7 +150,7 @@ func (rr *rangeReader) await() error {
 		err = f.Decode(&m)
 		f.Release()
 		if err != nil {
-			return wire.Errorf(wire.CodeProtocol, "%v", err)
+			return err
 		}
 		rr.credit += m.Bytes
 	}
@@ -164,7 +160,7 @@ func (rr *rangeReader) await() error {
 // hash sends the SHA-256 of all of what is open, and signs of life meanwhile.
 func (s *session) hash(r *request) error {
 	if err := r.frame.Decode(&wire.Hash{}); err != nil {
-		return wire.Errorf(wire.CodeProtocol, "%v", err)
+		return err
 	}
 	o, err := s.opened(false)
 	if err != nil {

@@ -28,7 +28,7 @@ func (f *Frame) Release() {
 // Decode unmarshals the payload into m, which must be of the frame's type.
 func (f *Frame) Decode(m Message) error {
 	if f.Type != m.Type() {
-		return fmt.Errorf("protocol error: frame of type %#02x where %#02x was expected", uint8(f.Type), uint8(m.Type()))
+		return fmt.Errorf("frame of type %#02x where %#02x was expected: %w", uint8(f.Type), uint8(m.Type()), ErrInvalid)
 	}
 	return Unmarshal(f.Payload, m)
 }
