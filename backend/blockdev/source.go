@@ -25,7 +25,10 @@ func localFile(ctx context.Context, src fs.ObjectInfo) *place {
 		return nil
 	}
 	name := filepath.Join(o.Fs().Root(), o.Remote())
-	name = filepath.FromSlash(encoder.OS.FromStandardPath(filepath.ToSlash(name)))
+	name, err := filepath.Abs(filepath.FromSlash(encoder.OS.FromStandardPath(filepath.ToSlash(name))))
+	if err != nil {
+		return nil
+	}
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() || info.Size() != o.Size() || !info.ModTime().Equal(o.ModTime(ctx)) {
 		return nil

@@ -39,14 +39,22 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 	}
 	var res Result
 	floor := &floorMeter{r: r, progress: progress}
+	finish := false // the source has said that it is through
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return src.relay(ctx, dst, &res.Sender, func(f *wire.Frame) error {
 			switch f.Type {
 			case wire.TypeAdvance:
 				return floor.take(f)
-			case wire.TypeWant, wire.TypePatch, wire.TypeFinish:
+			case wire.TypeWant, wire.TypePatch:
 				return nil
+			case wire.TypeFinish:
+				finish = true
+				return nil
+			case wire.TypeSummary:
+				if finish {
+					return nil
+				}
 			}
 			return ignore(f)
 		})
@@ -54,7 +62,7 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 	g.Go(func() error {
 		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
 			switch f.Type {
-			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeResend, wire.TypeFinished:
+			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeResend, wire.TypeFinished, wire.TypeSummary:
 				return nil
 			}
 			return ignore(f)
@@ -67,19 +75,20 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 }
 
 // relay passes the frames of the running request on to other, until the request
-// ends, and keeps its summary. allow refuses what other must not be told.
+// ends, and keeps its summary. allow refuses what may not come now, above all what
+// other must not be told.
 func (s *Session) relay(ctx context.Context, other *Session, sum *wire.Summary, allow func(*wire.Frame) error) error {
 	ended := false
 	err := s.await(ctx, func(f *wire.Frame) error {
 		if ended {
 			return ignore(f)
 		}
+		if err := allow(f); err != nil {
+			return err
+		}
 		if f.Type == wire.TypeSummary {
 			ended = true
 			return f.Decode(sum)
-		}
-		if err := allow(f); err != nil {
-			return err
 		}
 		return other.forward(*f)
 	})

@@ -101,15 +101,20 @@ func (h *Host) takeIdle() *Session {
 // those are full. One dials at a time, without the lock; who needs a connection
 // meanwhile waits for that one and shares its failure.
 func (h *Host) connect(ctx context.Context) (*connection, error) {
+	var failed error // of dialling: then any connection with room will do
 	for {
 		h.mu.Lock()
 		h.forgetLost()
 		best := h.roomiest()
 		spread := best != nil && best.sessions > 0 && len(h.conns) < h.cfg.Connections
-		if best != nil && !spread || best != nil && h.dialling != nil {
+		if best != nil && (!spread || h.dialling != nil || failed != nil) {
 			best.sessions++
 			h.mu.Unlock()
 			return best, nil
+		}
+		if failed != nil {
+			h.mu.Unlock()
+			return nil, failed
 		}
 		if h.dialling == nil {
 			h.dialling = &dialling{done: make(chan struct{})}
@@ -119,17 +124,9 @@ func (h *Host) connect(ctx context.Context) (*connection, error) {
 		h.mu.Unlock()
 		select {
 		case <-d.done:
+			failed = d.err
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		}
-		if d.err != nil && best == nil {
-			return nil, d.err
-		}
-		if d.err != nil {
-			h.mu.Lock()
-			best.sessions++
-			h.mu.Unlock()
-			return best, nil
 		}
 	}
 }

@@ -107,7 +107,7 @@ func TestJoin_PassesNoRequests(t *testing.T) {
 		{"open", "source", []wire.Message{&wire.Finish{}, writeRequest("/precious", 1)}},
 		{"close", "source", []wire.Message{&wire.Finish{}, &wire.Close{Commit: true}}},
 		{"applied", "source", []wire.Message{&wire.Applied{}}},
-		{"remove after the summary", "source", []wire.Message{whole, removeRequest()}},
+		{"remove after the summary", "source", []wire.Message{&wire.Finish{}, whole, removeRequest()}},
 		{"finish after the summary", "source", []wire.Message{whole, &wire.Finish{}}},
 		{"remove", "target", []wire.Message{digestsOf(8), removeRequest()}},
 		{"set time", "target", []wire.Message{digestsOf(8), setTimeRequest()}},
@@ -142,7 +142,10 @@ func TestJoin_Success(t *testing.T) {
 		return []wire.Message{&m, &wire.Done{}}
 	}
 	honest := but(func(*wire.Summary) {})
-	if err := quickJoin(t, played(t, new(witness).says(honest...)), played(t, new(witness).says(honest...))); err != nil {
+	source := func(says []wire.Message) *Session { // which tells that it is through before it sums up
+		return played(t, new(witness).says(append([]wire.Message{&wire.Finish{}}, says...)...))
+	}
+	if err := quickJoin(t, source(honest), played(t, new(witness).says(honest...))); err != nil {
 		t.Errorf("two honest ends: %v", err)
 	}
 	for name, lie := range map[string][]wire.Message{
@@ -164,7 +167,7 @@ func TestJoin_Success(t *testing.T) {
 				continue // that is a root they agree on
 			}
 			t.Run(name+"/"+c.who, func(t *testing.T) {
-				if err := quickJoin(t, played(t, new(witness).says(c.src...)), played(t, new(witness).says(c.dst...))); err == nil {
+				if err := quickJoin(t, source(c.src), played(t, new(witness).says(c.dst...))); err == nil {
 					t.Error("success")
 				}
 			})
@@ -176,6 +179,14 @@ func TestJoin_Success(t *testing.T) {
 func TestJoin_DoneEarly(t *testing.T) {
 	harness.Goroutines(t)
 	early := []wire.Message{&wire.Done{}}
+	t.Run("source/with a summary", func(t *testing.T) {
+		dst := openTarget(t, imageFile(t, make([]byte, 8<<20)), 8<<20)
+		whole := &wire.Summary{Scanned: 8 << 20, Equal: 8 << 20}
+		if err := quickJoin(t, played(t, new(witness).says(whole, &wire.Done{})), dst); err == nil {
+			t.Error("success")
+		}
+		usable(t, dst)
+	})
 	for name, real := range map[string]bool{"real": true, "played": false} {
 		t.Run("source/"+name, func(t *testing.T) {
 			dst := played(t, new(witness).says())

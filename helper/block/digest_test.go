@@ -110,10 +110,11 @@ func TestRootHash(t *testing.T) {
 		for _, d := range extents {
 			h.Add(d)
 		}
-		if h.Sum() != h.Sum() {
+		first := h.Sum()
+		if h.Sum() != first {
 			t.Error("Sum changes the root")
 		}
-		return h.Sum()
+		return first
 	}
 	if sum(r, a, b) != root(r, a, b) || sum(r) != root(r) {
 		t.Error("not as defined")
