@@ -3,6 +3,7 @@ package blockdev
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/rclone/rclone/fs"
@@ -22,7 +23,27 @@ type Object struct {
 }
 
 func (f *Fs) newObject(remote string, e wire.Entry) *Object {
-	return &Object{fs: f, remote: remote, entry: e, found: time.Now().Round(0)}
+	return &Object{fs: f, remote: remote, entry: e, found: clock.next()}
+}
+
+// clock gives each object another time, also where the system's is coarse: two
+// devices with one time would count as equal.
+var clock ticks
+
+type ticks struct {
+	mu   sync.Mutex
+	last time.Time // hold mu
+}
+
+func (c *ticks) next() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := time.Now().Round(0)
+	if !t.After(c.last) {
+		t = c.last.Add(time.Nanosecond)
+	}
+	c.last = t
+	return t
 }
 
 // Fs is the remote that the object is of.

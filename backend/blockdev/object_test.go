@@ -382,3 +382,11 @@ func TestClassify(t *testing.T) {
 		}
 	}
 }
+
+func TestTicks_next(t *testing.T) {
+	c := ticks{last: time.Now().Add(time.Hour)} // a clock that does not move
+	a, b := c.next(), c.next()
+	if !b.After(a) {
+		t.Errorf("%v, then %v", a, b)
+	}
+}
