@@ -7,8 +7,9 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// hear takes the frames of the receiver until it has finished. It checks each against what the receiver may say
-// now, so that what it stores is bounded by the window and by Hold.
+// hear takes the frames of the receiver until it has finished. It checks each
+// against what the receiver may say now, so that what it stores is bounded by the
+// window and by Hold.
 func (s *sender) hear(ctx context.Context) error {
 	for {
 		f, err := s.link.Next(ctx)
