@@ -117,16 +117,23 @@ func (rr *rangeReader) zeros(off, n int64) error {
 	return nil
 }
 
+// bytes sends b, no more at once than there is credit for.
 func (rr *rangeReader) bytes(off int64, b []byte) error {
 	if err := rr.flush(); err != nil {
 		return err
 	}
-	if err := rr.await(); err != nil {
-		return err
+	for len(b) > 0 {
+		if err := rr.await(); err != nil {
+			return err
+		}
+		n := min(int64(len(b)), rr.credit)
+		rr.data = wire.Data{Offset: off, Data: b[:n]}
+		if err := rr.r.Write(&rr.data); err != nil {
+			return err
+		}
+		off, b, rr.credit = off+n, b[n:], rr.credit-n
 	}
-	rr.credit -= int64(len(b))
-	rr.data = wire.Data{Offset: off, Data: b}
-	return rr.r.Write(&rr.data)
+	return nil
 }
 
 // flush sends the hole that was found.

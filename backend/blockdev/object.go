@@ -129,48 +129,6 @@ func (o *Object) Hash(ctx context.Context, t hash.Type) (string, error) {
 	return sum, err
 }
 
-// Open reads the content or a range of it.
-func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (io.ReadCloser, error) {
-	off, n := span(o.Size(), options)
-	at, err := o.fs.place(o.remote)
-	if err != nil {
-		return nil, err
-	}
-	s, err := at.host.Session(ctx)
-	if err != nil {
-		return nil, classify(err)
-	}
-	r, err := open(ctx, s, at.path, off, n)
-	if err != nil {
-		s.Release()
-		return nil, classify(err)
-	}
-	return r, nil
-}
-
-// span is what the options ask for of size bytes. Ranges may reach past the end.
-func span(size int64, options []fs.OpenOption) (off, n int64) {
-	off, n = 0, size
-	for _, option := range options {
-		switch x := option.(type) {
-		case *fs.SeekOption:
-			off, n = x.Offset, size-x.Offset
-		case *fs.RangeOption:
-			var limit int64
-			if off, limit = x.Decode(size); limit < 0 {
-				limit = size
-			}
-			n = min(limit, size-off)
-		default:
-			if option.Mandatory() {
-				fs.Logf(nil, "unsupported mandatory option: %v", option)
-			}
-		}
-	}
-	off = min(max(off, 0), size)
-	return off, max(min(n, size-off), 0)
-}
-
 // Update brings the object to the content of in, moving only what differs. An
 // image file gets the size and time of src; a device must be as large as src.
 func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, options ...fs.OpenOption) error {

@@ -3,44 +3,101 @@ package blockdev
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"io"
+
+	"github.com/rclone/rclone/fs"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
-	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
+
+// Open reads the content or a range of it.
+func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (io.ReadCloser, error) {
+	off, n := span(o.Size(), options)
+	at, err := o.fs.place(o.remote)
+	if err != nil {
+		return nil, err
+	}
+	s, err := at.host.Session(ctx)
+	if err != nil {
+		return nil, classify(err)
+	}
+	r := &reader{ctx: ctx, s: s, size: o.Size(), off: off}
+	if r.r, _, err = s.OpenReader(ctx, at.path, off, n); err != nil {
+		r.Close()
+		return nil, classify(err)
+	}
+	return r, nil
+}
+
+// span is what the options ask for of size bytes. Ranges may reach past the end.
+func span(size int64, options []fs.OpenOption) (off, n int64) {
+	off, n = 0, size
+	for _, option := range options {
+		switch x := option.(type) {
+		case *fs.SeekOption:
+			off, n = x.Offset, size-x.Offset
+		case *fs.RangeOption:
+			var limit int64
+			if off, limit = x.Decode(size); limit < 0 {
+				limit = size
+			}
+			n = min(limit, size-off)
+		default:
+			if option.Mandatory() {
+				fs.Logf(nil, "unsupported mandatory option: %v", option)
+			}
+		}
+	}
+	return within(size, off, n)
+}
+
+// within cuts n bytes at off to what an object of size bytes has of them.
+func within(size, off, n int64) (int64, int64) {
+	off = min(max(off, 0), size)
+	return off, max(min(n, size-off), 0)
+}
 
 // reader reads a range of an object. It holds a session until it is closed.
 type reader struct {
-	ctx context.Context
-	s   *host.Session
-	r   *host.Reader
-}
-
-// open opens path on s and asks for a range of it. The session stays the
-// caller's when that fails.
-func open(ctx context.Context, s *host.Session, path string, off, n int64) (*reader, error) {
-	opened, err := s.OpenRead(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if off+n > opened.Size {
-		return nil, wire.Errorf(wire.CodeSource, "%s: ends at byte %d, before the %d bytes at %d: it has shrunk since it was listed", path, opened.Size, n, off)
-	}
-	r, err := s.Read(ctx, off, n)
-	if err != nil {
-		return nil, err
-	}
-	return &reader{ctx: ctx, s: s, r: r}, nil
+	ctx  context.Context
+	s    *host.Session
+	r    *host.Reader
+	size int64 // of the object
+	off  int64 // of the next byte
 }
 
 // Read reads the next bytes.
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
+	r.off += int64(n)
 	if err != nil && err != io.EOF {
 		err = classify(err)
 	}
 	return n, err
+}
+
+// RangeSeek goes on with length bytes at offset, or with all that follow when
+// length is negative. It costs nothing until the next byte is read, and then one
+// round trip: what is on its way of the old range is cancelled, not waited for.
+func (r *reader) RangeSeek(ctx context.Context, offset int64, whence int, length int64) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.off
+	case io.SeekEnd:
+		offset += r.size
+	}
+	if r.s == nil || offset < 0 || offset > r.size {
+		return 0, errors.New("seek out of range, or after Close")
+	}
+	if length < 0 {
+		length = r.size
+	}
+	_, n := within(r.size, offset, length)
+	r.off = offset
+	r.r.Move(offset, n)
+	return offset, nil
 }
 
 // Close gives the session back, also in the middle of the range.
@@ -48,11 +105,15 @@ func (r *reader) Close() error {
 	if r.s == nil {
 		return nil
 	}
-	r.r.Close()
 	err := r.s.Close(context.WithoutCancel(r.ctx), false, 0)
+	if r.r != nil {
+		r.r.Close()
+	}
 	r.s.Release()
 	r.s = nil
 	return classify(err)
 }
 
 func hexDigest(d block.Digest) string { return hex.EncodeToString(d[:]) }
+
+var _ fs.RangeSeeker = (*reader)(nil)

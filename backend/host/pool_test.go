@@ -63,7 +63,7 @@ func TestHost_Session_discardsUnfit(t *testing.T) {
 			}
 		},
 		"open":    func(s *Session) { _, _ = s.OpenRead(t.Context(), imageFile(t, nil)) },
-		"running": func(s *Session) { s.running = true },
+		"running": func(s *Session) { s.running = 1 },
 	} {
 		h := newFakeHost(t, Config{})
 		s := session(t, h.Host)

@@ -8,10 +8,15 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// readWindow is how many bytes of data may be on their way to a Reader: more
-// than an SSH channel holds, so that the network is the limit, and little enough
-// that what a seek leaves behind is soon taken.
-const readWindow = 8 << 20
+// The window is how many bytes of data may be on their way to a Reader. It starts
+// small, because who seeks about reads little at each place and would wait for
+// the rest to pass, and grows while the reading goes on to more than an SSH
+// channel holds, so that the network is the limit.
+const (
+	firstWindow = 128 << 10
+	readWindow  = 8 << 20 // the largest
+	windowGrows = 4       // times, when half of it was read
+)
 
 // Reader reads a range of what is open on a session. It is for one goroutine.
 type Reader struct {
@@ -19,21 +24,54 @@ type Reader struct {
 	ctx    context.Context
 	off    int64 // of the next byte
 	end    int64
+	asked  bool       // the helper knows the range
 	frame  wire.Frame // holds data
 	data   []byte     // received and not yet read
 	hole   int64      // zeros received and not yet read
-	unsaid int64      // bytes read that no Window frame has mentioned
-	err    error      // sticky
+	window int64
+	unsaid int64 // bytes read that no Window frame has mentioned
+	err    error // sticky until Move
+	closed bool
 }
 
 // Read asks for n bytes at off of what is open. Close must follow.
 func (s *Session) Read(ctx context.Context, off, n int64) (*Reader, error) {
 	r := &Reader{s: s, ctx: ctx, off: off, end: off + n}
-	return r, s.start(&wire.Read{Offset: off, Length: n, Window: readWindow})
+	return r, r.ask()
+}
+
+// ask asks for the range.
+func (r *Reader) ask() error {
+	r.asked, r.window, r.unsaid = true, firstWindow, 0
+	return r.s.start(&wire.Read{Offset: r.off, Length: r.end - r.off, Window: r.window})
+}
+
+// Move goes on with another range, n bytes at off. What is left of the one
+// before is cancelled when the next byte is read, without waiting for it.
+func (r *Reader) Move(off, n int64) {
+	r.frame.Release()
+	r.data, r.hole, r.err = nil, 0, nil
+	r.off, r.end, r.asked = off, off+n, false
+}
+
+// again cancels the range before and asks for the present one.
+func (r *Reader) again() error {
+	if r.s.running > 0 {
+		if err := r.s.Write(&wire.Cancel{}); err != nil {
+			return err
+		}
+	}
+	if err := r.ask(); err != nil {
+		return err
+	}
+	return r.s.drop(r.ctx, 1)
 }
 
 // Read reads the next bytes of the range.
 func (r *Reader) Read(p []byte) (n int, err error) {
+	if r.closed {
+		return 0, io.ErrClosedPipe
+	}
 	for r.hole == 0 && len(r.data) == 0 && r.err == nil && len(p) > 0 {
 		r.err = r.fill()
 	}
@@ -54,7 +92,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 // fill takes the next frame.
 func (r *Reader) fill() error {
 	r.frame.Release()
-	if err := r.open(); err != nil {
+	if err := r.widen(); err != nil {
 		return err
 	}
 	f, err := r.s.Next(r.ctx)
@@ -91,13 +129,18 @@ func (r *Reader) fill() error {
 	return err
 }
 
-// open widens the window when half of it was read.
-func (r *Reader) open() error {
-	if r.unsaid < readWindow/2 {
+// widen makes sure that the range was asked for, and opens the window again when
+// half of it was read.
+func (r *Reader) widen() error {
+	if !r.asked {
+		return r.again()
+	}
+	if r.unsaid < r.window/2 {
 		return nil
 	}
-	err := r.s.Write(&wire.Window{Bytes: r.unsaid})
-	r.unsaid = 0
+	grown := min(r.window*windowGrows, readWindow)
+	err := r.s.Write(&wire.Window{Bytes: r.unsaid + grown - r.window})
+	r.window, r.unsaid = grown, 0
 	return err
 }
 
@@ -105,6 +148,6 @@ func (r *Reader) open() error {
 // be used for the next request.
 func (r *Reader) Close() {
 	r.frame.Release()
-	r.data, r.hole, r.err = nil, 0, io.ErrClosedPipe
+	r.data, r.hole, r.closed = nil, 0, true
 	r.s.settle()
 }

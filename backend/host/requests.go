@@ -133,13 +133,51 @@ func (s *Session) OpenRead(ctx context.Context, path string) (*wire.Opened, erro
 	return s.Open(ctx, &req)
 }
 
-// Close ends what Open began. With commit the target is complete, and durable
-// when Close returns nil; a new image has its name then.
+// OpenReader opens the object at path and asks for n bytes at off of it, in one
+// round trip. The range must be within the object: opened tells its size also
+// when the error is that it is not.
+func (s *Session) OpenReader(ctx context.Context, path string, off, n int64) (r *Reader, opened *wire.Opened, err error) {
+	var req wire.Open
+	req.Path = path
+	if err := s.start(&req); err != nil {
+		return nil, nil, err
+	}
+	r, err = s.Read(ctx, off, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	opened = new(wire.Opened)
+	err = s.reply(ctx, opened)
+	s.opened = err == nil || !concluded(err)
+	if err != nil {
+		return nil, nil, err
+	}
+	if off+n > opened.Size {
+		r.Close()
+		return nil, opened, wire.Errorf(wire.CodeSource, "%s: ends at byte %d, before the %d bytes at %d: it has shrunk since it was listed", path, opened.Size, n, off)
+	}
+	return r, opened, nil
+}
+
+// Close ends what Open began, and cancels before what still runs on it, in one
+// round trip. With commit the target is complete, and durable when Close returns
+// nil; a new image has its name then.
 func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
 	if !s.opened {
 		return nil
 	}
-	err := s.call(ctx, &wire.Close{Commit: commit, ModTime: modTime}, ignore)
+	if s.running > 0 {
+		if err := s.Write(&wire.Cancel{}); err != nil {
+			return err
+		}
+	}
+	err := s.start(&wire.Close{Commit: commit, ModTime: modTime})
+	if err == nil {
+		err = s.drop(ctx, 1)
+	}
+	if err == nil {
+		err = s.await(ctx, ignore)
+	}
 	s.opened = !concluded(err) // a helper that answered has closed, whatever it said
 	return err
 }

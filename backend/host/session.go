@@ -37,7 +37,7 @@ type Session struct {
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
-	running bool  // a request has not ended; owned by the caller
+	running int   // requests that have not ended; owned by the caller
 	opened  bool  // an object is open; owned by the caller
 }
 
@@ -137,7 +137,7 @@ func (s *Session) Wire() int64 {
 func (s *Session) alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lost == nil && !s.running && !s.opened && len(s.inbox) == 0
+	return s.lost == nil && s.running == 0 && !s.opened && len(s.inbox) == 0
 }
 
 // isLost tells whether the stream has ended.
@@ -171,20 +171,21 @@ func (s *Session) gone(err error) error {
 	return transient(s.host.name, "transfer", KindLost, "the connection to the helper was lost: %s: %w", s.stream.Diagnosis(), err)
 }
 
-// start sends a request. await must follow.
+// start sends a request; await must follow for each. The helper serves them in
+// order, and up to four may wait for their turn.
 func (s *Session) start(req wire.Message) error {
 	if err := s.Write(req); err != nil {
 		return err
 	}
-	s.running = true
+	s.running++
 	return nil
 }
 
 // errDone ends a request that succeeded.
 var errDone = errors.New("done")
 
-// Next returns the next frame that belongs to the running request. It logs
-// notices. The end of the request is an error: errDone, or what the helper said.
+// Next returns the next frame of the oldest request that has not ended. It logs
+// notices. The end of a request is an error: errDone, or what the helper said.
 // Next and Write make a session the link of a transfer.
 func (s *Session) Next(ctx context.Context) (wire.Frame, error) {
 	for {
@@ -202,10 +203,10 @@ func (s *Session) Next(ctx context.Context) (wire.Frame, error) {
 			return f, s.gone(s.lost)
 		case f.Type == wire.TypeDone:
 			f.Release()
-			s.running = false
+			s.running--
 			return f, errDone
 		case f.Type == wire.TypeError:
-			s.running = false
+			s.running--
 			return f, s.remoteError(f)
 		case f.Type != wire.TypeNotice:
 			return f, nil
@@ -232,9 +233,9 @@ func (s *Session) remoteError(f wire.Frame) error {
 	return fmt.Errorf("%s: %w", s.host.name, m)
 }
 
-// await takes the frames of the running request until it ends and calls on with
-// each; on must not keep the frame. When ctx ends or on fails, the request is
-// cancelled, and await returns when it has ended.
+// await takes the frames of the oldest request until it ends and calls on with
+// each; on must not keep the frame. When that fails, nothing runs any more when
+// await returns: what ctx or on did not let end is cancelled.
 func (s *Session) await(ctx context.Context, on func(*wire.Frame) error) error {
 	for {
 		f, err := s.Next(ctx)
@@ -252,11 +253,10 @@ func (s *Session) await(ctx context.Context, on func(*wire.Frame) error) error {
 	}
 }
 
-// settle cancels the running request, if there is one, and takes what is on its
-// way, so that the session can be used again. A helper that does not end it in
-// time is given up.
+// settle cancels what runs and takes what is on its way, so that the session can
+// be used again. A helper that does not end it in time is given up.
 func (s *Session) settle() {
-	if !s.running {
+	if s.running == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.drain)
@@ -266,16 +266,24 @@ func (s *Session) settle() {
 			s.stream.Close()
 		}
 	})()
-	if s.w.Write(&wire.Cancel{}) != nil {
-		return
+	if s.w.Write(&wire.Cancel{}) == nil {
+		_ = s.drop(ctx, 0) // ended, lost or given up
 	}
-	for s.running {
+}
+
+// drop takes frames until all requests but the last keep ones have ended. What
+// they end with does not matter; the error says that one did not.
+func (s *Session) drop(ctx context.Context, keep int) error {
+	for s.running > keep {
+		before := s.running
 		f, err := s.Next(ctx)
-		if err != nil {
-			return // ended, lost or given up
+		if err == nil {
+			f.Release()
+		} else if s.running == before {
+			return err
 		}
-		f.Release()
 	}
+	return nil
 }
 
 // call sends a request and awaits its end.
