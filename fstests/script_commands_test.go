@@ -3,6 +3,7 @@ package fstests
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"wire-min":      wireMin,
 	"wire-cut":      wireCut,
 	"wire-delay":    wireDelay,
+	"port":          port,
 }
 
 // needs THING...: what the script cannot do without, as named in package require.
@@ -220,6 +222,15 @@ func wireDelay(ts *testscript.TestScript, neg bool, args []string) {
 	d, err := time.ParseDuration(args[0])
 	ts.Check(err)
 	relayOf(ts).Delay(d)
+}
+
+// port NAME: sets $NAME to a port of 127.0.0.1 that nobody listens on.
+func port(ts *testscript.TestScript, neg bool, args []string) {
+	plain(ts, neg, args, 1, 1, "port name")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	ts.Check(l.Close())
 }
 
 // plain ends the script when a command has the wrong number of arguments, max -1 for any, or stands behind "!".

@@ -22,6 +22,7 @@ import (
 	"github.com/rclone/rclone/fs/config/configmap"
 	"github.com/rclone/rclone/fs/config/configstruct"
 	"github.com/rclone/rclone/lib/encoder"
+	"github.com/rclone/rclone/lib/env"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -70,9 +71,10 @@ func OfferHashes() { offered.Store(true) }
 // Options is the configuration of a remote.
 type Options struct {
 	host.Config
-	Force string               `config:"force"`
-	Hash  bool                 `config:"hashes"`
-	Enc   encoder.MultiEncoder `config:"encoding"`
+	Force     string               `config:"force"`
+	Hash      bool                 `config:"hashes"`
+	Reference string               `config:"reference"`
+	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
 func options() []fs.Option {
@@ -97,6 +99,17 @@ comparison that rclone makes. "hashsum" works in both cases.`,
 		Default:  false,
 		Advanced: true,
 	}, {
+		Name: "reference",
+		Help: `Path of a local file that is like what is read.
+
+Reading an object then moves only the blocks that differ from this file: an
+older copy, a template, or the image that the copy replaces. A directory stands
+for the files in it that have the paths of the objects below the remote. What
+is not there is read as a whole. Devices work as well.
+
+E.g. "/backup/vm.img".` + env.ShellExpandHelp,
+		Advanced: true,
+	}, {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,
@@ -110,8 +123,9 @@ type Fs struct {
 	root     string // as rclone gave it, without a slash at the end
 	opt      Options
 	features *fs.Features
-	hashes   bool // SHA-256 is offered
-	warned   sync.Once
+	hashes   bool      // SHA-256 is offered
+	warned   sync.Once // of flags that skip devices
+	unused   sync.Once // said that the reference is not used
 }
 
 // NewFs makes the Fs of root. When root is an object, the Fs is that of its

@@ -19,12 +19,19 @@ func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (io.ReadClo
 	if err != nil {
 		return nil, err
 	}
+	if n >= block.ExtentSize { // less costs more than it can save
+		if ref, err := o.reference(ctx); err != nil {
+			return nil, err
+		} else if ref != nil {
+			return o.rebuild(ctx, at, ref, off, n)
+		}
+	}
 	s, err := at.host.Session(ctx)
 	if err != nil {
 		return nil, classify(err)
 	}
 	r := &reader{ctx: ctx, s: s, size: o.Size(), off: off}
-	if r.r, _, err = s.OpenReader(ctx, at.path, off, n); err != nil {
+	if r.r, err = s.OpenReader(ctx, at.path, off, n); err != nil {
 		r.Close()
 		return nil, classify(err)
 	}

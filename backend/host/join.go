@@ -129,6 +129,24 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 	return res, res.check(r)
 }
 
+// ReceiveFrom is Join with a target in this process. window is in extents.
+func ReceiveFrom(ctx context.Context, src *Session, tgt delta.Target, r block.Range, window int64) (*Result, error) {
+	if err := src.start(wire.NewSend(r, window)); err != nil {
+		return nil, err
+	}
+	defer src.settle()
+	defer src.limit(ctx)()
+	got, err := delta.Receive(ctx, src, tgt, r, window)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Receiver: *got}
+	if err := src.reply(ctx, &res.Sender); err != nil {
+		return nil, err
+	}
+	return res, res.check(r)
+}
+
 // limit gives the session up when ctx has ended for some time and stop was not
 // called: a helper that takes nothing any more keeps a sender from ending.
 func (s *Session) limit(ctx context.Context) (stop func()) {

@@ -134,29 +134,34 @@ func (s *Session) OpenRead(ctx context.Context, path string) (*wire.Opened, erro
 }
 
 // OpenReader opens the object at path and asks for n bytes at off of it, in one
-// round trip. The range must be within the object: opened tells its size also
-// when the error is that it is not.
-func (s *Session) OpenReader(ctx context.Context, path string, off, n int64) (r *Reader, opened *wire.Opened, err error) {
+// round trip. A range that is not within the object is an error.
+func (s *Session) OpenReader(ctx context.Context, path string, off, n int64) (*Reader, error) {
 	var req wire.Open
 	req.Path = path
 	if err := s.start(&req); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r, err = s.Read(ctx, off, n)
+	r, err := s.Read(ctx, off, n)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	opened = new(wire.Opened)
-	err = s.reply(ctx, opened)
+	var opened wire.Opened
+	err = s.reply(ctx, &opened)
 	s.opened = err == nil || !concluded(err)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if off+n > opened.Size {
 		r.Close()
-		return nil, opened, wire.Errorf(wire.CodeSource, "%s: ends at byte %d, before the %d bytes at %d: it has shrunk since it was listed", path, opened.Size, n, off)
+		return nil, HasShrunk(path, opened.Size, off, n)
 	}
-	return r, opened, nil
+	return r, nil
+}
+
+// HasShrunk is the error for an object of size bytes that had n bytes at off when
+// it was listed.
+func HasShrunk(path string, size, off, n int64) error {
+	return wire.Errorf(wire.CodeSource, "%s: ends at byte %d, before the %d bytes at %d: it has shrunk since it was listed", path, size, n, off)
 }
 
 // Close ends what Open began, and cancels before what still runs on it, in one

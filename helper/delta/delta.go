@@ -61,3 +61,9 @@ type Target interface {
 type Completer interface {
 	Complete() error
 }
+
+// Settler is a Target that is told, in order, which extents have the content of
+// the source.
+type Settler interface {
+	Settled(off int64, n int) error // bytes
+}

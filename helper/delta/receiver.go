@@ -184,7 +184,9 @@ func (rc *receiver) takeAdvance(m *wire.Advance) error {
 			rc.sum.Equal += int64(e.length)
 		}
 	}
-	rc.settle()
+	if err := rc.settle(); err != nil {
+		return err
+	}
 	rc.mu.Lock()
 	// The sender counts from its oldest unsettled extent, which is never after ours.
 	rc.limit = max(rc.limit, min(m.Limit, rc.oldest+rc.window))
@@ -207,11 +209,17 @@ func (rc *receiver) extent(i int64) *extent {
 }
 
 // settle adds the settled extents to the root, in order, and gives them back.
-func (rc *receiver) settle() {
+func (rc *receiver) settle() error {
+	settler, _ := rc.tgt.(Settler)
 	for {
 		e := rc.extent(rc.oldest)
 		if e == nil || e.state != stateSettled {
-			return
+			return nil
+		}
+		if settler != nil {
+			if err := settler.Settled(e.offset, e.length); err != nil {
+				return err
+			}
 		}
 		rc.root.Add(e.digest)
 		rc.count(e)
@@ -270,9 +278,8 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 	}
 	e.state = stateSettled
 	zero := e.digest == block.ZeroExtent(e.length, rc.r.BlockSize)
-	rc.settle()
-	if zero {
-		return nil
+	if err := rc.settle(); err != nil || zero {
+		return err
 	}
 	m := wire.Applied{}
 	m.Extent = p.Extent
