@@ -96,7 +96,11 @@ func (s *session) send(r *request) error {
 	if err != nil {
 		return err
 	}
-	sum, err := delta.Send(r.ctx, r, source{o}, m.Range(), m.Window)
+	send := delta.Send
+	if m.Compare {
+		send = delta.CompareSend
+	}
+	sum, err := send(r.ctx, r, source{o}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}
@@ -108,11 +112,35 @@ func (s *session) receive(r *request) error {
 	if err := r.frame.Decode(&m); err != nil {
 		return err
 	}
+	if m.Compare {
+		return s.compare(r, &m)
+	}
 	o, err := s.openedRange(true, m.Offset, m.Length)
 	if err != nil {
 		return err
 	}
 	sum, err := delta.Receive(r.ctx, r, o, m.Range(), m.Window)
+	if err != nil {
+		return err
+	}
+	return s.w.Write(sum)
+}
+
+// compare is receive in a comparison. Where a target is open for writing there is
+// something else going on.
+func (s *session) compare(r *request, m *wire.Receive) error {
+	o, err := s.opened(false)
+	switch {
+	case err != nil:
+		return err
+	case s.writing:
+		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is open for writing, not to be compared", o.Path())
+	case o.Info().Kind == device.Block:
+		if _, err := s.openedRange(false, m.Offset, m.Length); err != nil {
+			return err
+		}
+	}
+	sum, err := delta.CompareReceive(r.ctx, r, lengthened{source{o}}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}

@@ -134,9 +134,9 @@ func TestServe_Policy(t *testing.T) {
 		for _, p := range []*string{&list.Path, &mkdir.Path, &rmdir.Path, &remove.Path, &space.Path, &setTime.Path} {
 			*p = path
 		}
-		return []wire.Message{stat(path), list, space, openRead(path), mkdir, rmdir, setTime, openWrite(path, 1), remove}
+		return []wire.Message{stat(path), describe(path), list, space, openRead(path), mkdir, rmdir, setTime, openWrite(path, 1), remove}
 	}
-	const reading = 4
+	const reading = 5
 	c := connect(t, Policy{Allow: []string{root + "/in"}})
 	for _, path := range []string{root + "/out", root + "/out/image", root + "/in/../out/image", "in/image"} {
 		for _, m := range target(path) {

@@ -41,6 +41,10 @@ func statFS(p string) wire.Message {
 	return pathRequest(func(m *wire.StatFS) *string { return &m.Path }, p)
 }
 
+func describe(p string) wire.Message {
+	return pathRequest(func(m *wire.Describe) *string { return &m.Path }, p)
+}
+
 func setTime(p string, when time.Time) wire.Message {
 	m := &wire.SetTime{ModTime: when.UnixNano()}
 	m.Path = p
@@ -153,6 +157,9 @@ func TestServe_Errors(t *testing.T) {
 		{wire.CodeRefused, openWrite(root+"/dangling", 1)},
 		{wire.CodeProtocol, &wire.Read{Length: 1, Window: 1}},
 		{wire.CodeProtocol, &wire.Hash{}},
+		{wire.CodeProtocol, &wire.Root{BlockSize: 4096}},
+		{wire.CodeNotFound, describe(root + "/none")},
+		{wire.CodeNotFile, describe("/dev/null")},
 		{wire.CodeProtocol, wire.NewSend(rangeOf(1), 1)},
 		{wire.CodeProtocol, wire.NewReceive(rangeOf(1), 1)},
 	} {
@@ -172,7 +179,7 @@ func TestServe_Errors(t *testing.T) {
 // A payload that does not fit its type ends the request, not the session.
 func TestServe_BadPayload(t *testing.T) {
 	c := connect(t, Policy{})
-	for typ := wire.TypeStat; typ <= wire.TypeReceive; typ++ {
+	for typ := wire.TypeStat; typ <= wire.TypePing; typ++ {
 		for _, payload := range []string{"\x00", "\xff\xff", strings.Repeat("\xff", 100), strings.Repeat("\x00", 100)} {
 			c.bytes(string(rune(typ)) + "\x00\x00\x00\x00\x00\x00" + string(rune(len(payload))) + payload)
 			if _, err := c.end(); !errors.Is(err, wire.CodeProtocol) {

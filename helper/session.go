@@ -192,19 +192,22 @@ var handlers map[wire.Type]func(*session, *request) error
 
 func init() {
 	handlers = map[wire.Type]func(*session, *request) error{
-		wire.TypeStat:    (*session).stat,
-		wire.TypeList:    (*session).list,
-		wire.TypeMkdir:   (*session).mkdir,
-		wire.TypeRmdir:   (*session).rmdir,
-		wire.TypeRemove:  (*session).remove,
-		wire.TypeSetTime: (*session).setTime,
-		wire.TypeStatFS:  (*session).statFS,
-		wire.TypeOpen:    (*session).openObject,
-		wire.TypeClose:   (*session).closeObject,
-		wire.TypeRead:    (*session).readRange,
-		wire.TypeHash:    (*session).hash,
-		wire.TypeSend:    (*session).send,
-		wire.TypeReceive: (*session).receive,
+		wire.TypeStat:     (*session).stat,
+		wire.TypeList:     (*session).list,
+		wire.TypeMkdir:    (*session).mkdir,
+		wire.TypeRmdir:    (*session).rmdir,
+		wire.TypeRemove:   (*session).remove,
+		wire.TypeSetTime:  (*session).setTime,
+		wire.TypeStatFS:   (*session).statFS,
+		wire.TypeOpen:     (*session).openObject,
+		wire.TypeClose:    (*session).closeObject,
+		wire.TypeRead:     (*session).readRange,
+		wire.TypeHash:     (*session).hash,
+		wire.TypeSend:     (*session).send,
+		wire.TypeReceive:  (*session).receive,
+		wire.TypeRoot:     (*session).root,
+		wire.TypeDescribe: (*session).describe,
+		wire.TypePing:     (*session).ping,
 	}
 }
 

@@ -24,3 +24,31 @@ func (s source) Data(off, end int64) (start, stop int64, err error) {
 	}
 	return start, stop, nil
 }
+
+// lengthened is an image file as it is after it was made longer: zeros follow.
+type lengthened struct{ source }
+
+// ReadAt reads zeros past the end.
+func (l lengthened) ReadAt(p []byte, off int64) (int, error) {
+	inside := min(max(l.Size()-off, 0), int64(len(p)))
+	clear(p[inside:])
+	if inside == 0 {
+		return len(p), nil
+	}
+	if n, err := l.source.ReadAt(p[:inside], off); int64(n) < inside {
+		return n, err
+	}
+	return len(p), nil
+}
+
+// Data is that of the object, and a hole behind it.
+func (l lengthened) Data(off, end int64) (start, stop int64, err error) {
+	if off >= l.Size() {
+		return end, end, nil
+	}
+	start, stop, err = l.source.Data(off, min(end, l.Size()))
+	if start == stop {
+		start, stop = end, end
+	}
+	return start, stop, err
+}

@@ -10,7 +10,7 @@ import (
 // applier verifies patches against what is known of the target and writes them.
 // It is owned by the receiver's run.
 type applier struct {
-	tgt   Target
+	tgt   Target // nil in a comparison
 	r     block.Range
 	patch wire.Patch     // decoded into
 	next  []block.Digest // block digests of the extent when patched
@@ -27,12 +27,16 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 	if err := a.check(e); err != nil {
 		return false, err
 	}
+	if a.tgt == nil {
+		a.compare(e, sum)
+		return true, nil
+	}
 	old := e.blockDigests(a.r.BlockSize)
 	next := a.next[:len(old)]
 	copy(next, old)
 	data := a.patch.Data
 	for _, r := range a.patch.Runs {
-		_, n := a.bytes(e, r)
+		_, n := runSpan(e, r, a.r.BlockSize)
 		blocks := next[r.First : int(r.First)+int(r.Count)]
 		if r.Zero {
 			block.ZeroDigests(blocks, n, a.r.BlockSize)
@@ -59,9 +63,16 @@ func (a *applier) check(e *extent) error {
 		if int(r.First)+int(r.Count) > blocks {
 			return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d goes past its end", e.index)
 		}
-		if _, n := a.bytes(e, r); !r.Zero {
+		if _, n := runSpan(e, r, a.r.BlockSize); !r.Zero {
 			want += n
 		}
+	}
+	accepted := wire.EncodingRaw
+	if a.tgt == nil {
+		accepted, want = wire.EncodingNone, 0
+	}
+	if a.patch.Encoding != accepted {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d has encoding %d, not %d", e.index, a.patch.Encoding, accepted)
 	}
 	if len(a.patch.Data) != want {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d has %d bytes of data, not %d", e.index, len(a.patch.Data), want)
@@ -69,18 +80,12 @@ func (a *applier) check(e *extent) error {
 	return nil
 }
 
-// bytes returns where in the extent a run starts and how long it is, in bytes.
-func (a *applier) bytes(e *extent, r wire.Run) (from, n int) {
-	from = int(r.First) * a.r.BlockSize
-	return from, min(int(r.Count)*a.r.BlockSize, e.length-from)
-}
-
 // write writes the blocks of the patch whose digest changes.
 func (a *applier) write(e *extent, old, next []block.Digest, sum *wire.Summary) error {
 	data := a.patch.Data
 	changed := int64(0)
 	for _, r := range a.patch.Runs {
-		_, n := a.bytes(e, r)
+		_, n := runSpan(e, r, a.r.BlockSize)
 		var bytes []byte
 		if !r.Zero {
 			bytes, data = data[:n], data[n:]
@@ -104,7 +109,7 @@ func (a *applier) write(e *extent, old, next []block.Digest, sum *wire.Summary) 
 // returns how many bytes that were. bytes is the content of the run unless it
 // becomes zero.
 func (a *applier) writeRun(e *extent, r wire.Run, bytes []byte, old, next []block.Digest) (changed int64, err error) {
-	start, _ := a.bytes(e, r)
+	start, _ := runSpan(e, r, a.r.BlockSize)
 	end := int(r.First) + int(r.Count)
 	for i := int(r.First); i < end; i++ {
 		first := i

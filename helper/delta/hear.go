@@ -107,7 +107,7 @@ func (s *sender) takeResend(i int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.pending[i]
-	if e == nil || e.state != statePatched {
+	if e == nil || e.state != statePatched || s.dry {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: resending of extent %d makes no sense", i)
 	}
 	e.state = stateRefused

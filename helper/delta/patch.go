@@ -37,8 +37,12 @@ func (s *sender) sendPatch(e *extent, a against) error {
 		}
 		p.Runs = addBlock(p.Runs, i, zero)
 	}
-	p.Data = s.gather(e, p.Runs)
-	e.sentData, e.sentZero = int64(len(p.Data)), s.zeroed(e, p.Runs)
+	if s.dry {
+		p.Encoding = wire.EncodingNone
+	} else {
+		p.Data = s.gather(e, p.Runs)
+	}
+	e.sentData, e.sentZero = runBytes(e, p.Runs, size)
 	return s.link.Write(p)
 }
 
@@ -63,8 +67,8 @@ func (s *sender) gather(e *extent, runs []wire.Run) []byte {
 		if r.Zero {
 			continue
 		}
-		from := int(r.First) * size
-		part := e.data[from:min(from+int(r.Count)*size, e.length)]
+		from, length := runSpan(e, r, size)
+		part := e.data[from:][:length]
 		if n == 0 {
 			data = part
 		} else {
@@ -78,13 +82,21 @@ func (s *sender) gather(e *extent, runs []wire.Run) []byte {
 	return data
 }
 
-// zeroed is the number of bytes that runs make zero.
-func (s *sender) zeroed(e *extent, runs []wire.Run) (n int64) {
+// runBytes is how many bytes runs of e turn into data, and into zeros.
+func runBytes(e *extent, runs []wire.Run, blockSize int) (data, zero int64) {
 	for _, r := range runs {
+		_, n := runSpan(e, r, blockSize)
 		if r.Zero {
-			from := int64(r.First) * int64(s.r.BlockSize)
-			n += min(int64(r.Count)*int64(s.r.BlockSize), int64(e.length)-from)
+			zero += int64(n)
+		} else {
+			data += int64(n)
 		}
 	}
-	return n
+	return data, zero
+}
+
+// runSpan is where in e a run starts and how long it is, in bytes.
+func runSpan(e *extent, r wire.Run, blockSize int) (from, n int) {
+	from = int(r.First) * blockSize
+	return from, min(int(r.Count)*blockSize, e.length-from)
 }

@@ -21,7 +21,7 @@ const announceBatch = 8
 // the writing to the target.
 type receiver struct {
 	link   Link
-	tgt    Target
+	tgt    Target // nil in a comparison
 	r      block.Range
 	scan   *scanner
 	window int64
@@ -45,9 +45,14 @@ type receiver struct {
 // now holds is the sender's, and all its goroutines have ended. window is the
 // number of extents by which it may run ahead of the sender.
 func Receive(ctx context.Context, link Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
+	return receive(ctx, link, tgt, tgt, r, window)
+}
+
+// receive scans src, and writes to tgt unless that is nil.
+func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
 	rc := &receiver{
 		link: link, tgt: tgt, r: r, window: window, limit: window,
-		scan:  newScanner(tgt, r, int(window), false),
+		scan:  newScanner(src, r, int(window), false),
 		known: make([]*extent, window),
 		more:  make(chan struct{}, 1),
 		root:  block.NewRootHash(r),
@@ -295,8 +300,10 @@ func (rc *receiver) finish(theirs block.Digest) error {
 	if rc.sum.Root != theirs {
 		return corrupted(rc.r.Offset, rc.r.Length, "the target does not hold what the sender read")
 	}
-	if err := rc.tgt.Sync(); err != nil {
-		return err
+	if rc.tgt != nil {
+		if err := rc.tgt.Sync(); err != nil {
+			return err
+		}
 	}
 	return rc.link.Write(&wire.Finished{Root: rc.sum.Root})
 }

@@ -24,6 +24,7 @@ type sender struct {
 	r      block.Range
 	scan   *scanner
 	window int64
+	dry    bool // a comparison: patches go without their data
 
 	mu        sync.Mutex
 	theirs    []block.Digest    // slot i%window: the receiver's digest of extent i; hold mu
@@ -48,9 +49,13 @@ type sender struct {
 // are equal, and all its goroutines have ended. window is what the receiver was
 // told, in extents.
 func Send(ctx context.Context, link Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
+	return send(ctx, link, src, r, window, false)
+}
+
+func send(ctx context.Context, link Link, src Source, r block.Range, window int64, dry bool) (*wire.Summary, error) {
 	s := &sender{
-		link: link, src: src, r: r, window: window, limit: window,
-		scan:    newScanner(src, r, Hold, true),
+		link: link, src: src, r: r, window: window, dry: dry, limit: window,
+		scan:    newScanner(src, r, Hold, !dry),
 		theirs:  make([]block.Digest, window),
 		pending: make(map[int64]*extent),
 		wake:    make(chan struct{}, 1),

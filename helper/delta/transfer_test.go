@@ -43,6 +43,7 @@ type transfer struct {
 	delay    time.Duration // each way
 	prepare  func(sender, receiver *link)
 	mute     wire.Type   // frames of this type are lost
+	dry      bool        // a comparison
 	hangUp   func(error) // breaks the stream; set by join
 	sent     int64       // bytes that the sender wrote; set by join
 	received int64       // bytes that the receiver wrote; set by join
@@ -78,16 +79,23 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	defer context.AfterFunc(ctx, func() { tr.hangUp(errClosed) })()
 
 	over := make(chan struct{})
+	send, receive := Send, Receive
+	if tr.dry {
+		send = CompareSend
+		receive = func(ctx context.Context, l Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
+			return CompareReceive(ctx, l, tgt, r, window)
+		}
+	}
 	var readers, ends sync.WaitGroup
 	readers.Go(func() { sender.read(down, over) })
 	readers.Go(func() { receiver.read(up, over) })
 	ends.Go(func() {
-		if s.sum, s.err = Send(ctx, sender, tr.src, tr.r, window); s.err != nil {
+		if s.sum, s.err = send(ctx, sender, tr.src, tr.r, window); s.err != nil {
 			tr.hangUp(errPeer)
 		}
 	})
 	ends.Go(func() {
-		if r.sum, r.err = Receive(ctx, receiver, tr.tgt, tr.r, window); r.err != nil {
+		if r.sum, r.err = receive(ctx, receiver, tr.tgt, tr.r, window); r.err != nil {
 			tr.hangUp(errPeer)
 		}
 	})

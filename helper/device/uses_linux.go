@@ -45,11 +45,8 @@ func (k kernel) uses(id string) []use {
 // own are the mounts, swaps and loop devices right on top of an object.
 func (k kernel) own(who, id, name string) []use {
 	var found []use
-	for _, m := range k.mounts() {
-		if "b:"+m.number.String() == id || strings.HasPrefix(m.source, "/dev/") && idOf(m.source) == id {
-			found = append(found, use{who, "is mounted at " + m.point, "umount " + m.point, m.rw})
-			break // the other mounts of it add nothing
-		}
+	if m := k.mountsOf(id); len(m) > 0 { // the other mounts of it add nothing
+		found = append(found, use{who, "is mounted at " + m[0].point, "umount " + m[0].point, m[0].rw})
 	}
 	for _, path := range k.swaps() {
 		if idOf(path) == id {

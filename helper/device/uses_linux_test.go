@@ -15,7 +15,7 @@ import (
 func fakeKernel(t *testing.T) kernel {
 	t.Helper()
 	root := t.TempDir()
-	k := kernel{sys: filepath.Join(root, "sys"), proc: filepath.Join(root, "proc")}
+	k := kernel{sys: filepath.Join(root, "sys"), proc: filepath.Join(root, "proc"), run: filepath.Join(root, "run")}
 	files := map[string]string{
 		"sys/devices/sda/dev":                      "8:0\n",
 		"sys/devices/sda/size":                     "4096",

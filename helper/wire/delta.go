@@ -109,8 +109,23 @@ const runSize = 5 // bytes of an encoded run
 // Encoding is how Patch.Data is encoded.
 type Encoding uint8
 
-// EncodingRaw is the bytes as they are.
-const EncodingRaw Encoding = 0
+// The encodings. A comparison has patches of EncodingNone, a transfer all others.
+const (
+	EncodingRaw  Encoding = 0 // the bytes as they are
+	EncodingNone Encoding = 1 // no bytes: only the runs are told
+)
+
+// patchEncoding is the offset in bytes of Encoding in a Patch.
+const patchEncoding = 8 + digestSize
+
+// PatchEncoding is the encoding of a Patch that is not decoded, for who only
+// passes it on.
+func (f *Frame) PatchEncoding() (Encoding, error) {
+	if f.Type != TypePatch || len(f.Payload) <= patchEncoding {
+		return 0, ErrInvalid
+	}
+	return Encoding(f.Payload[patchEncoding]), nil
+}
 
 // Patch turns an extent of the target into that of the source.
 type Patch struct {
@@ -126,7 +141,10 @@ func (*Patch) Type() Type { return TypePatch }
 // Validate checks the order of the runs; that they lie within the extent and
 // match Data is for the receiver, who knows the range.
 func (m *Patch) Validate() error {
-	if m.Encoding != EncodingRaw || len(m.Data) > block.ExtentSize || len(m.Runs) > block.MaxPerExtent {
+	if m.Encoding > EncodingNone || len(m.Data) > block.ExtentSize || len(m.Runs) > block.MaxPerExtent {
+		return ErrInvalid
+	}
+	if m.Encoding == EncodingNone && len(m.Data) != 0 {
 		return ErrInvalid
 	}
 	next := 0

@@ -103,6 +103,7 @@ func TestMessage_Err(t *testing.T) {
 		{"no path", &Rmdir{}, ErrInvalid}, {"path is long", &Rmdir{path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &Remove{}, ErrInvalid}, {"path is long", &Remove{path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &StatFS{}, ErrInvalid}, {"path is long", &StatFS{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &Describe{}, ErrInvalid}, {"path is long", &Describe{path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &SetTime{}, ErrInvalid}, {"path is long", &SetTime{path: path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &Open{}, ErrInvalid}, {"path is long", &Open{path: path{long(MaxPath + 1)}}, ErrTooLong},
 		{"reading as lead", &Open{path: path{"/a"}, Lead: true}, ErrInvalid},
@@ -128,6 +129,17 @@ func TestMessage_Err(t *testing.T) {
 		{"no window", NewSend(block.Range{BlockSize: 512}, 0), ErrInvalid},
 		{"window is negative", NewSend(block.Range{BlockSize: 512}, -1), ErrInvalid},
 		{"window is large", NewSend(block.Range{BlockSize: 512}, MaxWindow+1), ErrInvalid},
+
+		{"unaligned", &Root{Offset: 511, BlockSize: 512}, ErrInvalid},
+		{"offset is negative", &Root{Offset: -512, Length: 512, BlockSize: 512}, ErrInvalid},
+		{"length is negative", &Root{Offset: 512, Length: -1, BlockSize: 512}, ErrInvalid},
+		{"end overflows", &Root{Offset: 512, Length: math.MaxInt64 - 511, BlockSize: 512}, ErrInvalid},
+		{"block size 0", &Root{}, ErrInvalid}, {"block size 2 GiB", &Root{BlockSize: 1 << 31}, ErrInvalid},
+		{"bytes are negative", &Ping{Bytes: -1}, ErrInvalid},
+		{"too many properties", &Properties{make([]Property, MaxDirectory+1)}, ErrTooLong},
+		{"no key", &Properties{[]Property{{"a", "b"}, {"", "b"}}}, ErrInvalid},
+		{"key is long", &Properties{[]Property{{long(MaxName + 1), ""}}}, ErrTooLong},
+		{"value is long", &Properties{[]Property{{"a", long(MaxName + 1)}}}, ErrTooLong},
 
 		{"too many entries", &Entries{make([]Entry, MaxDirectory+1)}, ErrTooLong},
 		{"kind 0", &Entries{[]Entry{{}}}, ErrInvalid}, {"kind 4", &Entries{[]Entry{{Kind: 4}}}, ErrInvalid},
@@ -166,7 +178,8 @@ func TestMessage_Err(t *testing.T) {
 		{"many digests", &Blocks{Sums: make([]byte, 4*tooMany)}, ErrInvalid},
 		{"extent is negative", &Blocks{Extent: -1, Sums: make([]byte, 4)}, ErrInvalid},
 
-		{"extent is negative", &Patch{Extent: -1}, ErrInvalid}, {"encoding 1", &Patch{Encoding: 1}, ErrInvalid},
+		{"extent is negative", &Patch{Extent: -1}, ErrInvalid}, {"encoding 2", &Patch{Encoding: 2}, ErrInvalid},
+		{"data where there is none", &Patch{Encoding: EncodingNone, Data: []byte{1}}, ErrInvalid},
 		{"data is long", &Patch{Data: make([]byte, block.ExtentSize+1)}, ErrInvalid},
 		{"empty run", patch(Run{}), ErrInvalid}, {"run past the extent", patch(Run{First: 1, Count: tooMany - 1}), ErrInvalid},
 		{"run far past the extent", patch(Run{First: math.MaxUint16, Count: math.MaxUint16}), ErrInvalid},
@@ -200,6 +213,10 @@ func TestUnmarshal_Err(t *testing.T) {
 		{"lead is 255", &Open{}, open + "\x01\xff\x00\x00" + claim, ErrInvalid},
 		{"ignore size is 2", &Open{}, open + "\x01\x00\x02\x00" + claim, ErrInvalid},
 		{"force is 2", &Open{}, open + "\x01\x00\x00\x02" + claim, ErrInvalid},
+		{"compare is 2", &Send{}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x02", ErrInvalid},
+		{"compare is 2", &Receive{}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x02", ErrInvalid},
+		{"properties that are not there", &Properties{}, "\x00\x20", ErrShort},
+		{"65535 properties", &Properties{}, "\xff\xff" + long(60000), ErrTooLong},
 		{"commit is 2", &Close{}, "\x02" + int2, ErrInvalid},
 		{"shared is 2", &Opened{}, "\x00\x00" + int2 + "\x02" + entryA, ErrInvalid},
 		{"read-only is 2", &Entries{}, "\x00\x01\x00\x00\x01\x02\x00" + claim + "\x00\x00\x00\x00\x00\x00", ErrInvalid},
@@ -227,13 +244,17 @@ func TestMessage_LimitsFit(t *testing.T) {
 	for range MaxDirectory {
 		entries.Entries = append(entries.Entries, full)
 	}
+	facts := &Properties{}
+	for range MaxDirectory {
+		facts.Properties = append(facts.Properties, Property{long(MaxName), long(MaxName)})
+	}
 	patch := &Patch{Data: make([]byte, block.ExtentSize)}
 	for i := range block.MaxPerExtent {
 		patch.Runs = append(patch.Runs, Run{Zero: i%2 == 1, First: uint16(i), Count: 1})
 	}
 	for _, m := range []Message{
 		&Hello{OS: long(MaxName), Arch: long(MaxName), Build: long(MaxName), BootID: long(MaxName)},
-		&Error{Code: 1, Text: long(MaxText)}, &Open{path: path{long(MaxPath)}}, entries,
+		&Error{Code: 1, Text: long(MaxText)}, &Open{path: path{long(MaxPath)}}, entries, facts,
 		&Opened{Path: long(MaxPath), Entry: full}, &Data{Data: make([]byte, block.ExtentSize)},
 		&Digests{Sums: make([]byte, MaxBatch*32)}, &Blocks{Sums: make([]byte, block.MaxPerExtent*4)}, patch,
 		NewSend(block.Range{Length: math.MaxInt64, BlockSize: block.MaxSize}, MaxWindow),
@@ -291,5 +312,20 @@ func TestSpan_Range(t *testing.T) {
 func TestClip(t *testing.T) {
 	if Clip("short") != "short" || len(Clip(long(MaxText+1))) != MaxText {
 		t.Error("text is not cut to MaxText")
+	}
+}
+
+func TestFrame_PatchEncoding(t *testing.T) {
+	for _, v := range vectors {
+		f := Frame{Type: v.msg.Type(), Payload: []byte(v.payload)}
+		got, err := f.PatchEncoding()
+		p, ok := v.msg.(*Patch)
+		if (err == nil) != ok || ok && got != p.Encoding {
+			t.Errorf("%s: %d, %v", name(v.msg), got, err)
+		}
+	}
+	short := Frame{Type: TypePatch, Payload: make([]byte, 40)}
+	if _, err := short.PatchEncoding(); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a patch that is cut: %v", err)
 	}
 }

@@ -150,7 +150,7 @@ type Hash struct{ empty }
 
 func (*Hash) Type() Type { return TypeHash }
 
-// Sum answers Hash.
+// Sum answers Hash and Root.
 type Sum struct{ Digest block.Digest }
 
 func (*Sum) Type() Type               { return TypeSum }
@@ -163,24 +163,33 @@ type span struct {
 	Offset, Length int64  // bytes
 	BlockSize      uint32 // bytes
 	Window         int64  // extents whose digests may come before the first Advance
+	Compare        bool   // patches come without their bytes, and nothing is written
 }
 
 func (m *span) Validate() error {
-	if m.Window <= 0 || m.Window > MaxWindow || m.Offset+m.Length < 0 || m.Offset%block.MinSize != 0 ||
-		block.CheckSize(int(min(m.BlockSize, block.MaxSize+1))) != nil {
+	if m.Window <= 0 || m.Window > MaxWindow {
 		return ErrInvalid
 	}
-	return checkSizes(m.Offset, m.Length)
+	return checkRange(m.Offset, m.Length, m.BlockSize)
+}
+
+// checkRange refuses what is no range of blocks.
+func checkRange(off, n int64, blockSize uint32) error {
+	if off+n < 0 || off%block.MinSize != 0 || block.CheckSize(int(min(blockSize, block.MaxSize+1))) != nil {
+		return ErrInvalid
+	}
+	return checkSizes(off, n)
 }
 
 func (m *span) append(b []byte) []byte {
 	b = appendInt64(appendInt64(b, m.Offset), m.Length)
-	return appendInt64(binary.BigEndian.AppendUint32(b, m.BlockSize), m.Window)
+	b = appendInt64(binary.BigEndian.AppendUint32(b, m.BlockSize), m.Window)
+	return appendBool(b, m.Compare)
 }
 
 func (m *span) decode(d *decoder) {
 	m.Offset, m.Length = d.int64(), d.int64()
-	m.BlockSize, m.Window = d.uint32(), d.int64()
+	m.BlockSize, m.Window, m.Compare = d.uint32(), d.int64(), d.bool()
 }
 
 // Range is the range as the engine wants it.
@@ -191,7 +200,8 @@ func (m *span) Range() block.Range {
 // Send makes the helper the sender of a range of what is open.
 type Send struct{ span }
 
-// Receive makes the helper the receiver of a range of what is open for writing.
+// Receive makes the helper the receiver of a range of what is open: for writing,
+// or to compare, for reading.
 type Receive struct{ span }
 
 func (*Send) Type() Type    { return TypeSend }
@@ -199,10 +209,10 @@ func (*Receive) Type() Type { return TypeReceive }
 
 // NewSend and NewReceive ask for the two ends of one range; window is in extents.
 func NewSend(r block.Range, window int64) *Send {
-	return &Send{span{r.Offset, r.Length, uint32(r.BlockSize), window}}
+	return &Send{span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
 }
 
 // NewReceive is the other end of NewSend.
 func NewReceive(r block.Range, window int64) *Receive {
-	return &Receive{span{r.Offset, r.Length, uint32(r.BlockSize), window}}
+	return &Receive{span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
 }

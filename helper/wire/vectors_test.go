@@ -60,8 +60,12 @@ var vectors = []vector{
 	{&Close{ModTime: -1}, "\x00" + minus1},
 	{&Read{Offset: 2, Length: 1 << 20, Window: 2}, int2 + int1M + int2},
 	{&Hash{}, ""},
-	{&Send{span{Offset: 1 << 20, Length: 2, BlockSize: 4096, Window: 2}}, int1M + int2 + "\x00\x00\x10\x00" + int2},
-	{&Receive{span{Offset: 1 << 20, Length: 2, BlockSize: 512, Window: 2}}, int1M + int2 + "\x00\x00\x02\x00" + int2},
+	{&Send{span{Offset: 1 << 20, Length: 2, BlockSize: 4096, Window: 2}}, int1M + int2 + "\x00\x00\x10\x00" + int2 + "\x00"},
+	{&Send{span{Length: 2, BlockSize: 4096, Window: 2, Compare: true}}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x01"},
+	{&Receive{span{Offset: 1 << 20, Length: 2, BlockSize: 512, Window: 2, Compare: true}}, int1M + int2 + "\x00\x00\x02\x00" + int2 + "\x01"},
+	{&Root{Offset: 1 << 20, Length: 2, BlockSize: 512}, int1M + int2 + "\x00\x00\x02\x00"},
+	{&Describe{path{"/a"}}, "\x00\x02/a"},
+	{&Ping{Bytes: 1 << 20}, int1M},
 
 	{&Entries{[]Entry{testEntry, {Kind: KindFile, ReadOnly: true, ModTime: 2}}},
 		"\x00\x02" + entryA + "\x00\x00\x01\x01\x00" + u64zero + u64zero + int2 + "\x00\x00\x00\x00" + "\x00\x00"},
@@ -70,6 +74,9 @@ var vectors = []vector{
 	{&Opened{Path: "/p", Size: 2, Shared: true, Entry: testEntry}, "\x00\x02/p" + int2 + "\x01" + entryA},
 	{&Sum{testSumA}, sumA},
 	{&Summary{Root: testSumA, Scanned: 2, Holes: 1 << 20, Equal: 2, Data: 0, Zeroed: 2}, sumA + int2 + int1M + int2 + u64zero + int2},
+
+	{&Properties{[]Property{{"model", "ST1"}, {"mount", ""}}}, "\x00\x02" + "\x00\x05model" + "\x00\x03ST1" + "\x00\x05mount" + "\x00\x00"},
+	{&Properties{[]Property{}}, "\x00\x00"},
 
 	{&Data{Offset: 2, Data: []byte("xyz")}, int2 + "xyz"},
 	{&Hole{Offset: 2, Length: 1 << 20}, int2 + int1M},
@@ -81,6 +88,8 @@ var vectors = []vector{
 	{&Patch{Extent: 2, Digest: testSumA, Runs: []Run{{First: 0, Count: 1}, {Zero: true, First: 1, Count: 0x102}}, Data: []byte("xyz")},
 		int2 + sumA + "\x00" + "\x00\x02" + "\x00\x00\x00\x00\x01" + "\x01\x00\x01\x01\x02" + "xyz"},
 	{&Patch{Extent: 0, Digest: testSumB, Data: []byte{}}, u64zero + sumB + "\x00" + "\x00\x00"},
+	{&Patch{Extent: 2, Digest: testSumA, Encoding: EncodingNone, Runs: []Run{{First: 0, Count: 1}}, Data: []byte{}},
+		int2 + sumA + "\x01" + "\x00\x01" + "\x00\x00\x00\x00\x01"},
 	{&Applied{extent{2}}, int2},
 	{&Resend{extent{2}}, int2},
 	{&Finish{testSumA}, sumA},

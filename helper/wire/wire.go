@@ -32,6 +32,9 @@
 //	receiver  Resend      it did not verify: the whole extent, please
 //	sender    Finish      root of what the sender read
 //	receiver  Finished    the range is durable; root of what the target holds
+//
+// A comparison is the same with patches that name the runs but lack their
+// bytes, and nothing is written.
 package wire
 
 // Magic opens both directions. No text contains it: it starts with a zero byte
@@ -55,7 +58,7 @@ const (
 	MaxPreamble  = 64 << 10 // what a login may print before the magic
 	MaxBatch     = 512      // extent digests in one Digests frame
 	MaxWindow    = 1024     // extents between the oldest unsettled and the newest digest
-	MaxDirectory = 32       // entries in one Entries frame
+	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )
 
 // Features are what a helper can do beyond Version.
@@ -81,27 +84,31 @@ const (
 	TypeNotice   Type = 0x05 // H: a line for the log
 	TypeProgress Type = 0x06 // H: a long request is alive, bytes done
 
-	TypeStat    Type = 0x10 // C: path
-	TypeList    Type = 0x11 // C: path of a directory
-	TypeMkdir   Type = 0x12 // C: path, parents included
-	TypeRmdir   Type = 0x13 // C: path of an empty directory
-	TypeRemove  Type = 0x14 // C: path of an image file
-	TypeSetTime Type = 0x15 // C: path, time
-	TypeStatFS  Type = 0x16 // C: path
-	TypeOpen    Type = 0x17 // C: path and how
-	TypeClose   Type = 0x18 // C: commit or abort what is open
-	TypeRead    Type = 0x19 // C: range of what is open
-	TypeHash    Type = 0x1a // C: SHA-256 of what is open
-	TypeSend    Type = 0x1b // C: be the sender of a range of what is open
-	TypeReceive Type = 0x1c // C: be the receiver of a range of what is open
+	TypeStat     Type = 0x10 // C: path
+	TypeList     Type = 0x11 // C: path of a directory
+	TypeMkdir    Type = 0x12 // C: path, parents included
+	TypeRmdir    Type = 0x13 // C: path of an empty directory
+	TypeRemove   Type = 0x14 // C: path of an image file
+	TypeSetTime  Type = 0x15 // C: path, time
+	TypeStatFS   Type = 0x16 // C: path
+	TypeOpen     Type = 0x17 // C: path and how
+	TypeClose    Type = 0x18 // C: commit or abort what is open
+	TypeRead     Type = 0x19 // C: range of what is open
+	TypeHash     Type = 0x1a // C: SHA-256 of what is open
+	TypeSend     Type = 0x1b // C: be the sender of a range of what is open
+	TypeReceive  Type = 0x1c // C: be the receiver of a range of what is open
+	TypeRoot     Type = 0x1d // C: root of a range of what is open
+	TypeDescribe Type = 0x1e // C: path
+	TypePing     Type = 0x1f // C: a number of bytes
 
-	TypeEntries Type = 0x20 // H: objects, for Stat and List
-	TypeUsage   Type = 0x21 // H: space, for StatFS
-	TypeOpened  Type = 0x22 // H: what was opened
-	TypeSum     Type = 0x23 // H: SHA-256, for Hash
-	TypeSummary Type = 0x24 // H: counters, for Send and Receive
+	TypeEntries    Type = 0x20 // H: objects, for Stat and List
+	TypeUsage      Type = 0x21 // H: space, for StatFS
+	TypeOpened     Type = 0x22 // H: what was opened
+	TypeSum        Type = 0x23 // H: SHA-256, for Hash and Root
+	TypeSummary    Type = 0x24 // H: counters, for Send and Receive
+	TypeProperties Type = 0x25 // H: facts, for Describe
 
-	TypeData     Type = 0x30 // H: bytes at an offset, for Read
+	TypeData     Type = 0x30 // H: bytes at an offset, for Read and Ping
 	TypeHole     Type = 0x31 // H: zeros at an offset, for Read
 	TypeWindow   Type = 0x32 // C: more bytes may be sent, for Read
 	TypeAdvance  Type = 0x38 // S: floor and limit
@@ -116,7 +123,7 @@ const (
 )
 
 // IsRequest tells whether frames of this type start a request.
-func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypeReceive }
+func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing }
 
 // IsBulk tells whether frames of this type carry device content.
 func (t Type) IsBulk() bool { return t == TypePatch || t == TypeData }

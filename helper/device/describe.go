@@ -1,0 +1,53 @@
+package device
+
+import (
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Property is one fact about a device or file. A key with several values occurs
+// several times. What the system does not tell is left out.
+type Property struct{ Key, Value string }
+
+// Describe tells all that is known of what path leads to, without opening it.
+// The keys are in docs/blockdev.md.
+func Describe(path string) ([]Property, error) {
+	info, err := Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	var p properties
+	p.text("kind", info.Kind.String())
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		p.text("path", real)
+	}
+	if info.Kind != Dir {
+		p.number("size", info.Size)
+	}
+	if info.Kind == File {
+		p.text("mtime", info.ModTime.Format(time.RFC3339Nano))
+		if info.Allocated >= 0 {
+			p.number("allocated", info.Allocated)
+		}
+	}
+	if info.Kind == Block {
+		p.number("logical-sector-size", int64(info.BlockSize))
+		p.flag("read-only", info.ReadOnly)
+		p.flag("rotational", info.Rotational)
+	}
+	return p.system(info), nil
+}
+
+// properties collects facts.
+type properties []Property
+
+func (p *properties) text(key, value string) {
+	if value != "" {
+		*p = append(*p, Property{key, value})
+	}
+}
+
+func (p *properties) number(key string, n int64) { p.text(key, strconv.FormatInt(n, 10)) }
+
+func (p *properties) flag(key string, v bool) { p.text(key, strconv.FormatBool(v)) }
