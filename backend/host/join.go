@@ -30,10 +30,23 @@ func (r *Result) Add(o *Result) {
 // Neither helper is trusted: only frames of a transfer pass, and success is what
 // both say alike. When Join returns an error, both requests have ended.
 func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n int64)) (*Result, error) {
-	if err := dst.start(wire.NewReceive(r, delta.Window)); err != nil {
+	return join(ctx, src, dst, r, false, progress)
+}
+
+// Compare is Join without moving or writing anything: the result says what Join
+// would do. What is open on dst is open for reading; where it is an image file, r
+// may go past its end.
+func Compare(ctx context.Context, src, dst *Session, r block.Range, progress func(n int64)) (*Result, error) {
+	return join(ctx, src, dst, r, true, progress)
+}
+
+func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progress func(n int64)) (*Result, error) {
+	send, receive := wire.NewSend(r, delta.Window), wire.NewReceive(r, delta.Window)
+	send.Compare, receive.Compare = dry, dry
+	if err := dst.start(receive); err != nil {
 		return nil, err
 	}
-	if err := src.start(wire.NewSend(r, delta.Window)); err != nil {
+	if err := src.start(send); err != nil {
 		dst.settle()
 		return nil, err
 	}
@@ -46,8 +59,10 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 			switch f.Type {
 			case wire.TypeAdvance:
 				return floor.take(f)
-			case wire.TypeWant, wire.TypePatch:
+			case wire.TypeWant:
 				return nil
+			case wire.TypePatch:
+				return checkPatch(f, dry)
 			case wire.TypeFinish:
 				finish = true
 				return nil
@@ -62,8 +77,12 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 	g.Go(func() error {
 		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
 			switch f.Type {
-			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeResend, wire.TypeFinished, wire.TypeSummary:
+			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
 				return nil
+			case wire.TypeResend:
+				if !dry {
+					return nil
+				}
 			}
 			return ignore(f)
 		})
@@ -72,6 +91,16 @@ func Join(ctx context.Context, src, dst *Session, r block.Range, progress func(n
 		return nil, err
 	}
 	return &res, res.check(r)
+}
+
+// checkPatch refuses a patch without its data in a transfer, and one with data in a
+// comparison.
+func checkPatch(f *wire.Frame, dry bool) error {
+	encoding, err := f.PatchEncoding()
+	if err == nil && dry != (encoding == wire.EncodingNone) {
+		err = fmt.Errorf("protocol error: the sender sent a patch of encoding %d", encoding)
+	}
+	return err
 }
 
 // relay passes the frames of the running request on to other, until the request

@@ -190,9 +190,14 @@ func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
 // Hash is the SHA-256 of all of what is open. progress is called from time to
 // time with the number of bytes done.
 func (s *Session) Hash(ctx context.Context, progress func(done int64)) (block.Digest, error) {
+	return s.sum(ctx, &wire.Hash{}, progress)
+}
+
+// sum makes a request that is answered with Sum after any number of Progress.
+func (s *Session) sum(ctx context.Context, req wire.Message, progress func(done int64)) (block.Digest, error) {
 	var sum wire.Sum
 	sums := 0
-	err := s.call(ctx, &wire.Hash{}, func(f *wire.Frame) error {
+	err := s.call(ctx, req, func(f *wire.Frame) error {
 		if f.Type != wire.TypeProgress {
 			sums++
 			return f.Decode(&sum)
