@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
-	"github.com/rclone/rclone/fs/accounting"
 	"github.com/rclone/rclone/lib/atexit"
 	"github.com/rclone/rclone/lib/transferaccounter"
 	"golang.org/x/sync/errgroup"
@@ -53,7 +52,8 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		return refuse("%s:%s is the same %s as the source %s:%s", t.at.host, t.at.path, kindName(t.lead.opened.Entry), from.host, from.path)
 	}
 	report := &report{start: start}
-	if err := t.stripes(ctx, source, report, progress); err != nil {
+	limited, progress, outcome := newLimit(ctx).watch(ctx, progress)
+	if err := outcome(t.stripes(limited, source, report, progress)); err != nil {
 		t.abort(err)
 		return classify(err)
 	}
@@ -111,7 +111,7 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 	}
 	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: block.DefaultSize}
 	stop := t.interruptible()
-	res, err := host.SendTo(ctx, delta.NewStream(unthrottled(in), src.Size()), t.lead.s, r)
+	res, err := host.SendTo(ctx, delta.NewStream(unthrottled(ctx, in), src.Size()), t.lead.s, r)
 	stop()
 	if err != nil {
 		t.abort(err)
@@ -129,25 +129,4 @@ func (t *target) interruptible() (stop func()) {
 		fs.Errorf(t.o, "interrupted: the target is partly updated; the same command completes it")
 	})
 	return func() { atexit.Unregister(handle) }
-}
-
-// unthrottled reads in without its bandwidth limit, which is for what crosses
-// the network: blocks that are equal do not. What is read is still accounted.
-func unthrottled(in io.Reader) io.Reader {
-	acc, ok := in.(*accounting.Account)
-	if !ok {
-		return in
-	}
-	return &accounted{acc.OldStream(), acc}
-}
-
-type accounted struct {
-	in  io.Reader
-	acc *accounting.Account
-}
-
-func (a *accounted) Read(p []byte) (int, error) {
-	n, err := a.in.Read(p)
-	a.acc.AccountReadN(int64(n))
-	return n, err
 }
