@@ -74,6 +74,7 @@ type Options struct {
 	Force     string               `config:"force"`
 	Hash      bool                 `config:"hashes"`
 	Reference string               `config:"reference"`
+	Chunks    bool                 `config:"multithread_upload"`
 	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -110,6 +111,16 @@ is not there is read as a whole. Devices work as well.
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
 	}, {
+		Name: "multithread_upload",
+		Help: `Read large sources in several ranges at once when writing to an object.
+
+By default a source of another remote arrives as one stream. With this, sources
+larger than --multi-thread-cutoff are read and compared in ranges of 64 MiB, as
+many at once as the option streams says: a restore from an object store is then
+not limited by one connection. Local files are always read in parallel.`,
+		Default:  false,
+		Advanced: true,
+	}, {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,
@@ -143,7 +154,11 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 		ServerSideAcrossConfigs: true,
 		SlowHash:                true,
 		NoMultiThreading:        f.hashes, // one pass gives the hash too
+		ChunkWriterDoesntSeek:   true,
 	}).Fill(ctx, f)
+	if !f.opt.Chunks {
+		f.features.OpenChunkWriter = nil // rclone would prefer it to Update
+	}
 	at, err := f.place("")
 	if err != nil || at.host == nil || at.path == "/" || strings.HasSuffix(root, "/") {
 		return f, err

@@ -110,10 +110,11 @@ func (t *target) claim(ctx context.Context) (*lease, error) {
 	}
 }
 
-// streams is how many stripes are worked on at once.
-func (t *target) streams(source *lease) int {
+// streams is how many stripes are worked on at once. rotational tells that the
+// source is.
+func (t *target) streams(rotational bool) int {
 	dst := t.lead.opened
-	if !dst.Shared || dst.Entry.Rotational || source.opened.Entry.Rotational {
+	if !dst.Shared || dst.Entry.Rotational || rotational {
 		return 1
 	}
 	return max(t.o.fs.opt.Streams, 1)
@@ -130,13 +131,18 @@ func (t *target) follow(ctx context.Context, source *lease) (src, dst *lease, er
 		src.close()
 		return nil, nil, wire.Errorf(wire.CodeSource, "%s: %s became another object while it was copied", source.s.Host(), from.Path)
 	}
-	req := t.req
-	req.Lead, req.Path = false, t.lead.opened.Path
-	if dst, err = take(ctx, t.at, &req); err != nil {
+	if dst, err = t.join(ctx); err != nil {
 		src.close()
 		return nil, nil, err
 	}
 	return src, dst, nil
+}
+
+// join opens the target once more.
+func (t *target) join(ctx context.Context) (*lease, error) {
+	req := t.req
+	req.Lead, req.Path = false, t.lead.opened.Path
+	return take(ctx, t.at, &req)
 }
 
 // commit completes the target, which now has the content of src, and looks at

@@ -81,7 +81,7 @@ func (t *target) stripes(ctx context.Context, source *lease, report *report, pro
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return work(ctx, source, t.lead) })
-	for range min(t.streams(source), len(stripes)) - 1 {
+	for range min(t.streams(source.opened.Entry.Rotational), len(stripes)) - 1 {
 		g.Go(func() error {
 			src, dst, err := t.follow(ctx, source)
 			switch {

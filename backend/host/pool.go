@@ -20,11 +20,12 @@ type Host struct {
 	dial func(context.Context, Config) (Conn, error) // Dial, except in tests
 
 	mu       sync.Mutex
-	conns    []*connection // hold mu
-	dialling *dialling     // nil when nobody dials; hold mu
-	idle     []*Session    // the one used last is at the end; hold mu
-	timer    *time.Timer   // closes what is idle; hold mu
-	lost     time.Time     // when a session broke last; hold mu
+	conns    []*connection        // hold mu
+	dialling *dialling            // nil when nobody dials; hold mu
+	idle     []*Session           // the one used last is at the end; hold mu
+	timer    *time.Timer          // closes what is idle; hold mu
+	lost     time.Time            // when a session broke last; hold mu
+	said     map[string]time.Time // notices logged lately; hold mu
 }
 
 // connection is one connection and the number of sessions on it.

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rclone/rclone/fs"
-
 	"github.com/rclone-blockdev/rclone-blockdev/helper"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -212,14 +210,6 @@ func (s *Session) Next(ctx context.Context) (wire.Frame, error) {
 			return f, nil
 		}
 		s.notice(f)
-	}
-}
-
-func (s *Session) notice(f wire.Frame) {
-	defer f.Release()
-	var m wire.Notice
-	if f.Decode(&m) == nil {
-		fs.Logf(s.host, "%s", oneLine(m.Text, wire.MaxText))
 	}
 }
 

@@ -38,7 +38,18 @@ func LoopOn(t testing.TB, backing string, options ...string) *Device {
 	d := &Device{Backing: backing}
 	d.Path = tool(t, "losetup", append(options, "--find", "--show", backing)...)
 	t.Cleanup(func() { d.detach(t) })
+	d.spin(t, false)
 	return d
+}
+
+// spin sets whether d counts as a rotational disk, of which copies use one stream. Left alone, that depends on the
+// disk of the machine.
+func (d *Device) spin(t testing.TB, rotational bool) {
+	t.Helper()
+	value := map[bool]string{false: "0", true: "1"}[rotational]
+	if err := os.WriteFile(filepath.Join("/sys/block", filepath.Base(d.Path), "queue/rotational"), []byte(value), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // detach checks that the device still belongs to the test's file before it lets go of it by name.
