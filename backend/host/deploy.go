@@ -179,7 +179,7 @@ func (d *deployer) failed(ctx context.Context, p *process, err error) error {
 	switch {
 	case d.cfg.Sudo:
 		return refuse(d.cfg.Host, "start helper", KindSudo,
-			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: ALL\"), or log in as root and leave sudo off", said, d.userName())
+			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"), or log in as root and leave sudo off", said, d.userName(), d.sudoCommand())
 	case d.cfg.HelperPath != "":
 		return refuse(d.cfg.Host, "start helper", KindDeploy, "helper_path %s did not start: %s", d.cfg.HelperPath, said)
 	case errors.Is(err, errSilent):
@@ -193,6 +193,15 @@ func (d *deployer) userName() string {
 		return d.cfg.User
 	}
 	return "USER"
+}
+
+// sudoCommand is what sudo must allow: an uploaded helper has another name in
+// each release, an installed one has not.
+func (d *deployer) sudoCommand() string {
+	if strings.HasPrefix(d.cfg.HelperPath, "/") {
+		return d.cfg.HelperPath + " serve"
+	}
+	return "ALL"
 }
 
 // provide puts the helper on the host, unless another start on this connection

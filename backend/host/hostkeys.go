@@ -59,9 +59,7 @@ func (k *hostKeys) verify(_ string, remote net.Addr, key ssh.PublicKey) error {
 		return refuse(k.name, "verify host key", KindHostKey, "the key %s is marked as revoked in %s:%d: do not connect",
 			ssh.FingerprintSHA256(key), revoked.Revoked.Filename, revoked.Revoked.Line)
 	case errors.As(err, &mismatch) && len(mismatch.Want) == 0:
-		return refuse(k.name, "verify host key", KindHostKey,
-			"the %s key with fingerprint %s is not in known_hosts: compare the fingerprint with the host's, then add this line to %s: %s",
-			key.Type(), ssh.FingerprintSHA256(key), k.files[0], knownhosts.Line([]string{k.entry}, key))
+		return refuse(k.name, "verify host key", KindHostKey, "%w", &UnknownKeyError{key, k.files[0], k.entry})
 	case errors.As(err, &mismatch):
 		known := closest(mismatch.Want, key.Type())
 		return refuse(k.name, "verify host key", KindHostKey,
