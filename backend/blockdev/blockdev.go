@@ -36,6 +36,7 @@ func init() {
 		Name:        Name,
 		Description: "Block devices and disk images on SSH hosts, by changed blocks",
 		NewFs:       NewFs,
+		Config:      configure,
 		Options:     append(host.Options(), options()...),
 		Overview: &overview.BackendConfig{
 			Backend: Name, Name: "Blockdev", Tier: "External", Maintainers: "rclone-blockdev",
