@@ -2,19 +2,13 @@ package helper
 
 import (
 	"context"
-	"time"
-
-	"github.com/minio/sha256-simd"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-const (
-	readChunk     = 256 << 10   // bytes read at once for Read
-	progressEvery = time.Second // between two Progress frames
-)
+const readChunk = 256 << 10 // bytes read at once for Read and Hash
 
 // rangeReader is one running Read.
 type rangeReader struct {
@@ -36,16 +30,17 @@ func (s *session) readRange(r *request) error {
 		return err
 	}
 	rr := &rangeReader{o: o, r: r, credit: m.Window}
-	if err := eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, rr.chunk); err != nil {
+	buf := make([]byte, min(readChunk, m.Length))
+	if err := eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, func() []byte { return buf }, rr.chunk); err != nil {
 		return err
 	}
 	return rr.flush()
 }
 
 // eachChunk calls fn for the bytes [off, end) of o in order, with the content of
-// chunks of readChunk bytes at most, or with nil for n bytes that are a hole.
-func eachChunk(ctx context.Context, o *device.Object, off, end int64, fn func(off, n int64, data []byte) error) error {
-	buf := make([]byte, min(readChunk, end-off))
+// chunks that are read into what buf returns, or with nil for n bytes that are a
+// hole.
+func eachChunk(ctx context.Context, o *device.Object, off, end int64, buf func() []byte, fn func(off, n int64, data []byte) error) error {
 	for off < end {
 		start, stop, err := source{o}.Data(off, end)
 		if err != nil {
@@ -60,7 +55,8 @@ func eachChunk(ctx context.Context, o *device.Object, off, end int64, fn func(of
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			b := buf[:min(int64(len(buf)), stop-off)]
+			b := buf()
+			b = b[:min(int64(len(b)), stop-off)]
 			if n, err := o.ReadAt(b, off); n < len(b) && err != nil {
 				return err
 			}
@@ -163,46 +159,3 @@ func (rr *rangeReader) await() error {
 	}
 	return nil
 }
-
-// hash sends the SHA-256 of all of what is open, and signs of life meanwhile.
-func (s *session) hash(r *request) error {
-	if err := r.frame.Decode(&wire.Hash{}); err != nil {
-		return err
-	}
-	o, err := s.opened(false)
-	if err != nil {
-		return err
-	}
-	h := sha256.New()
-	last := time.Now()
-	err = eachChunk(r.ctx, o, 0, o.Size(), func(off, n int64, data []byte) error {
-		for end := off + n; off < end; {
-			if len(data) == 0 { // a hole
-				data = zeroPage[:]
-			}
-			k := min(end-off, int64(len(data)))
-			h.Write(data[:k])
-			off, data = off+k, data[k:]
-			if time.Since(last) < progressEvery {
-				continue
-			}
-			last = time.Now()
-			if err := s.w.Write(&wire.Progress{Done: off}); err != nil {
-				return err
-			}
-			if err := context.Cause(r.ctx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	var sum wire.Sum
-	h.Sum(sum.Digest[:0])
-	return s.w.Write(&sum)
-}
-
-// zeroPage stands for holes when they are hashed.
-var zeroPage [readChunk]byte
