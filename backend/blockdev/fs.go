@@ -131,6 +131,9 @@ func (f *Fs) Copy(ctx context.Context, src fs.Object, remote string) (fs.Object,
 	if !ok {
 		return nil, fs.ErrorCantCopy
 	}
+	if err := f.refuseBackup(ctx, from, remote); err != nil {
+		return nil, err
+	}
 	o := f.newObject(remote, wire.Entry{})
 	if err := o.copyFrom(ctx, from); err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/accounting"
-	"github.com/rclone/rclone/fs/hash"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -103,32 +102,6 @@ func (o *Object) MimeType(ctx context.Context) string {
 // ID is equal for two names of one device, also on two remotes.
 func (o *Object) ID() string { return o.entry.ID }
 
-// Hash is the SHA-256 of the content, computed on the host that has it.
-func (o *Object) Hash(ctx context.Context, t hash.Type) (string, error) {
-	if t != hash.SHA256 {
-		return "", hash.ErrUnsupported
-	}
-	at, err := o.fs.place(o.remote)
-	if err != nil {
-		return "", err
-	}
-	var sum string
-	err = at.with(ctx, func(s *host.Session) error {
-		if _, err := s.OpenRead(ctx, at.path); err != nil {
-			return err
-		}
-		digest, err := s.Hash(ctx, func(done int64) {
-			fs.Debugf(o, "hashed %v of %v", fs.SizeSuffix(done), fs.SizeSuffix(o.Size()))
-		})
-		if err != nil {
-			return err
-		}
-		sum = hexDigest(digest)
-		return s.Close(ctx, false, 0)
-	})
-	return sum, err
-}
-
 // Update brings the object to the content of in, moving only what differs. An
 // image file gets the size and time of src; a device must be as large as src.
 func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, options ...fs.OpenOption) error {
@@ -148,7 +121,7 @@ func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, op
 // Remove removes an image file. Devices are refused, by the helper too.
 func (o *Object) Remove(ctx context.Context) error {
 	if o.entry.Kind == wire.KindBlock {
-		return refuse("%s: is a block device and is never removed", o.remote)
+		return once(ctx, refuse("%s: is a block device and is never removed", o.remote))
 	}
 	at, err := o.fs.place(o.remote)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/rclone/rclone/fs"
@@ -83,7 +85,9 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
 	t.req.Path, t.req.Force = at.path, o.fs.opt.Force == at.path
 	rand.Read(t.req.Claim[:])
-	if t.lead, err = t.claim(ctx); err != nil {
+	if t.lead, err = t.claim(ctx); errors.Is(err, wire.CodeRefused) {
+		return nil, once(ctx, err)
+	} else if err != nil {
 		return nil, err
 	}
 	if got := t.lead.opened.Size; got != size && !t.req.IgnoreSize {
@@ -171,8 +175,14 @@ func (t *target) abort(err error) {
 		t.lead.s.Release() // what is open is then left to the helper's end
 		return
 	}
+	if err != nil && !t.isNew() {
+		fs.Errorf(t.o, "stopped before the end: the target is partly updated; the same command completes it")
+	}
 	t.lead.close()
 }
+
+// isNew tells whether the target is an image that has no name yet.
+func (t *target) isNew() bool { return !strings.HasSuffix(t.lead.opened.Path, path.Base(t.at.path)) }
 
 func kindName(e wire.Entry) string {
 	if e.Kind == wire.KindBlock {

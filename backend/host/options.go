@@ -226,6 +226,14 @@ One connection is limited by one processor core at each end (roughly 500 MB/s to
 1 GB/s), so more than one helps on fast networks.`,
 		Advanced: true,
 	}, {
+		Name:    "hash_limit",
+		Default: 4,
+		Help: `Number of SHA-256 sums computed on a host at once.
+
+More wait for their turn, whatever --checkers is. Each reads a disk and takes a
+processor core of the host. Rotational disks are read one after the other.`,
+		Advanced: true,
+	}, {
 		Name:    "idle_timeout",
 		Default: fs.Duration(60 * time.Second),
 		Help: `Max time before closing idle connections.

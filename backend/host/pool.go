@@ -19,6 +19,8 @@ type Host struct {
 	cfg  Config
 	dial func(context.Context, Config) (Conn, error) // Dial, except in tests
 
+	limits limits
+
 	mu       sync.Mutex
 	conns    []*connection        // hold mu
 	dialling *dialling            // nil when nobody dials; hold mu
@@ -52,7 +54,9 @@ func Get(cfg Config) *Host {
 	return h
 }
 
-func newHost(cfg Config) *Host { return &Host{name: cfg.Host, cfg: cfg, dial: Dial} }
+func newHost(cfg Config) *Host {
+	return &Host{name: cfg.Host, cfg: cfg, dial: Dial, limits: newLimits(cfg)}
+}
 
 // String is the name of the host as the user gave it, for messages.
 func (h *Host) String() string { return h.name }
