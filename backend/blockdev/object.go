@@ -112,6 +112,7 @@ func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, op
 	// and see or change what passes.
 	if acc, ok := in.(*accounting.Account); ok {
 		if from := localFile(ctx, src); from != nil {
+			acc.Abandon() // else it reads ahead what is read again
 			return o.transfer(ctx, src, *from, acc.AccountReadN)
 		}
 	}
