@@ -17,7 +17,7 @@ type Result struct {
 	Code           int // exit code, -1 when a signal ended it
 }
 
-// Client runs rclone-blockdev in an environment of its own: no configuration, keys or agent of the user.
+// Client runs an rclone in an environment of its own: no configuration, keys or agent of the user.
 type Client struct {
 	Bin    string
 	Home   string
@@ -26,12 +26,18 @@ type Client struct {
 	Dir    string            // working folder, Home at first
 }
 
-// NewClient builds the program and makes its home.
+// NewClient builds rclone-blockdev and makes its home.
 func NewClient(t testing.TB) *Client {
+	t.Helper()
+	return ClientOf(t, Bin(t, "rclone-blockdev"))
+}
+
+// ClientOf makes the home of another rclone.
+func ClientOf(t testing.TB, bin string) *Client {
 	t.Helper()
 	home := t.TempDir()
 	return &Client{
-		Bin: Bin(t, "rclone-blockdev"), Home: home, Dir: home,
+		Bin: bin, Home: home, Dir: home,
 		Config: filepath.Join(home, "rclone.conf"), Env: map[string]string{},
 	}
 }

@@ -66,18 +66,24 @@ func locate(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cache, err := os.UserCacheDir()
+	dir, err := cacheDir(root)
 	if err != nil {
-		return "", err
-	}
-	// Two checkouts on one machine must not take each other's programs.
-	sum := sha256.Sum256([]byte(root))
-	dir := filepath.Join(cache, "rclone-blockdev-tests", hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, file)
 	return path, build(root, name, path)
+}
+
+// cacheDir returns the folder for what is built from a source, named by its folder or module. Two checkouts on one
+// machine must not take each other's programs.
+func cacheDir(source string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(source))
+	dir := filepath.Join(cache, "rclone-blockdev-tests", hex.EncodeToString(sum[:8]))
+	return dir, os.MkdirAll(dir, 0o700)
 }
 
 // ModuleRoot returns the folder of go.mod above the working folder.
@@ -98,9 +104,25 @@ func ModuleRoot() (string, error) {
 	}
 }
 
-// build makes cmd/name at path. The tests of several packages do this at the same time, so the go tool gets a
-// name of this process, which starts as a link to the present program: go leaves it alone when it is up to date.
+// build makes cmd/name at path.
 func build(root, name, path string) error {
+	return renew(path, func(fresh string) error {
+		args := []string{"build", "-o", fresh}
+		if name == "rclone-blockdev" {
+			overlay, err := withHelper(root, filepath.Dir(fresh))
+			if err != nil {
+				return err
+			}
+			args = append(args, "-overlay", overlay)
+		}
+		return goTool(root, append(args, "./cmd/"+name)...)
+	})
+}
+
+// renew calls update for the program at path. The tests of several packages do this at the same time, so the go tool
+// gets a name of this process, which starts as a link to the present program: go leaves it alone when it is up to
+// date.
+func renew(path string, update func(fresh string) error) error {
 	own, err := os.MkdirTemp(filepath.Dir(path), "build")
 	if err != nil {
 		return err
@@ -108,15 +130,7 @@ func build(root, name, path string) error {
 	defer os.RemoveAll(own)
 	fresh := filepath.Join(own, filepath.Base(path))
 	_ = os.Link(path, fresh) // without the link the program is linked anew, which is only slower
-	args := []string{"build", "-o", fresh}
-	if name == "rclone-blockdev" {
-		overlay, err := withHelper(root, own)
-		if err != nil {
-			return err
-		}
-		args = append(args, "-overlay", overlay)
-	}
-	if err := goTool(root, append(args, "./cmd/"+name)...); err != nil {
+	if err := update(fresh); err != nil {
 		return err
 	}
 	return os.Rename(fresh, path)
@@ -147,9 +161,12 @@ func withHelper(root, dir string) (string, error) {
 }
 
 // goTool runs the go command in the module; its error holds what the command said.
-func goTool(root string, args ...string) error {
+func goTool(root string, args ...string) error { return goToolIn(root, nil, args...) }
+
+// goToolIn is goTool with lines added to the environment.
+func goToolIn(root string, env []string, args ...string) error {
 	cmd := exec.Command("go", args...)
-	cmd.Dir = root
+	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}

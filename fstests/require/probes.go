@@ -29,6 +29,7 @@ var probes = map[Thing]func() error{
 	Dash:    program("dash", "dash"),
 	Busybox: program("busybox", "busybox"),
 	Git:     program("git", "git"),
+	Cgo:     sync.OnceValue(probeCgo),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.
@@ -143,6 +144,28 @@ func probeSudo() error {
 	}
 	if _, err := run(sudo, "-n", "true"); err != nil {
 		return fmt.Errorf("%w, allow sudo without a password or run as root", err)
+	}
+	return nil
+}
+
+// probeCgo compiles and links a program, with the compiler that the go tool would take.
+func probeCgo() error {
+	cc, err := run("go", "env", "CC")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "require-cgo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	source := filepath.Join(dir, "main.c")
+	if err := os.WriteFile(source, []byte("#include <stdlib.h>\nint main() { return 0; }\n"), 0o600); err != nil {
+		return err
+	}
+	words := append(strings.Fields(cc), "-o", filepath.Join(dir, "main"), source)
+	if _, err := run(words[0], words[1:]...); err != nil {
+		return fmt.Errorf("%w, install gcc and libc6-dev", err)
 	}
 	return nil
 }

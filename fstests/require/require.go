@@ -33,6 +33,7 @@ const (
 	Dash    Thing = "dash"    // the dash shell
 	Busybox Thing = "busybox" // busybox with its shell
 	Git     Thing = "git"     // the git program
+	Cgo     Thing = "cgo"     // a C compiler and the headers of the C library
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
