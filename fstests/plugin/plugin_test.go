@@ -32,11 +32,13 @@ func run(t *testing.T, client *harness.Client, args ...string) harness.Result {
 	return result
 }
 
-// backends counts the backends named blockdev.
+// backends counts the backends named blockdev. The log gets what rclone says about a plugin that it cannot load.
 func backends(t *testing.T, client *harness.Client) int {
 	t.Helper()
 	listed := 0
-	for line := range strings.Lines(run(t, client, "help", "backends").Stdout) {
+	help := run(t, client, "help", "backends")
+	t.Log(help.Stderr)
+	for line := range strings.Lines(help.Stdout) {
 		if words := strings.Fields(line); len(words) > 0 && words[0] == "blockdev" {
 			listed++
 		}
@@ -100,6 +102,14 @@ func TestBoth(t *testing.T) {
 	copied := filepath.Join(client.Dir, "copy.img")
 	run(t, client, "copyto", image, "blockdev:localhost"+copied)
 	harness.Same(t, image, copied)
+}
+
+// TestProgram runs what "go build ./cmd/..." makes of the plugin.
+func TestProgram(t *testing.T) {
+	result := harness.ClientOf(t, harness.Bin(t, "librcloneplugin_backend_blockdev")).Run(t)
+	if result.Code != 2 || !strings.Contains(result.Stderr, "-buildmode=plugin") {
+		t.Errorf("exit code %d, want 2, and how to build the plugin: %s", result.Code, result.Stderr)
+	}
 }
 
 // login gives the user the key of the server's account, where ssh looks for it.
