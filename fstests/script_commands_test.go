@@ -56,6 +56,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"wire-min":      wireMin,
 	"wire-cut":      wireCut,
 	"wire-delay":    wireDelay,
+	"connections":   connections,
 	"port":          port,
 }
 
@@ -235,6 +236,19 @@ func port(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	ts.Check(l.Close())
+}
+
+// connections MADE OPEN: that many connections were made since the last wire-reset, and that many are open, now or
+// within ten seconds.
+func connections(ts *testscript.TestScript, neg bool, args []string) {
+	plain(ts, neg, args, 2, 2, "connections made open")
+	relay, made, open := relayOf(ts), size(ts, args[0]), size(ts, args[1])
+	for deadline := time.Now().Add(10 * time.Second); int64(relay.Open()) != open && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if relay.Accepted() != made || int64(relay.Open()) != open {
+		ts.Fatalf("%d connections were made and %d are open, want %s and %s", relay.Accepted(), relay.Open(), args[0], args[1])
+	}
 }
 
 // plain ends the script when a command has the wrong number of arguments, max -1 for any, or stands behind "!".

@@ -24,6 +24,7 @@ type Relay struct {
 	wg       sync.WaitGroup
 
 	up, down atomic.Int64
+	accepted atomic.Int64 // connections since Reset
 	oneWay   atomic.Int64 // delay of each direction in nanoseconds
 	cutAt    atomic.Int64 // Total at which the connections are cut once, 0 for never
 
@@ -66,9 +67,20 @@ func (r *Relay) Down() int64 { return r.down.Load() }
 // Total is Up plus Down.
 func (r *Relay) Total() int64 { return r.Up() + r.Down() }
 
+// Accepted counts the connections that clients have made.
+func (r *Relay) Accepted() int64 { return r.accepted.Load() }
+
+// Open counts the connections that there are now.
+func (r *Relay) Open() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conns) / 2
+}
+
 // Reset sets the counters to zero and forgets CutAfter.
 func (r *Relay) Reset() {
 	r.cutAt.Store(0)
+	r.accepted.Store(0)
 	r.up.Store(0)
 	r.down.Store(0)
 }
@@ -135,6 +147,7 @@ func (r *Relay) accept() {
 		if err != nil {
 			return
 		}
+		r.accepted.Add(1)
 		r.wg.Go(func() { r.serve(client) })
 	}
 }

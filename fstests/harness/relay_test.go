@@ -64,9 +64,12 @@ func TestRelay_counts(t *testing.T) {
 	if want := int64(len(data)); r.Up() != want || r.Down() != want || r.Total() != 2*want {
 		t.Errorf("up %d, down %d, want %d each", r.Up(), r.Down(), want)
 	}
+	if r.Accepted() != 1 || r.Open() != 1 {
+		t.Errorf("%d connections accepted, %d open, want 1 each", r.Accepted(), r.Open())
+	}
 	r.Reset()
-	if r.Total() != 0 {
-		t.Errorf("%d bytes after Reset", r.Total())
+	if r.Total() != 0 || r.Accepted() != 0 || r.Open() != 1 {
+		t.Errorf("after Reset: %d bytes, %d connections accepted, %d open", r.Total(), r.Accepted(), r.Open())
 	}
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
