@@ -55,7 +55,7 @@ func handshake(ctx context.Context, t *target, raw net.Conn, limit time.Duration
 		_ = raw.Close()
 		return nil, err
 	}
-	wire := &meteredConn{Conn: raw}
+	wire := &meteredConn{Conn: newCoalescer(raw)}
 	// The library wraps some errors as text only, so the verdict on the host
 	// key is kept here.
 	var verdict error
