@@ -155,7 +155,9 @@ func dialTCP(ctx context.Context, t *target, limit time.Duration) (net.Conn, err
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	raw, err := fshttp.NewDialer(ctx).DialContext(ctx, "tcp", t.address())
+	dialer := fshttp.NewDialer(ctx)
+	quick := quickSetup(&dialer.Dialer)
+	raw, err := dialer.DialContext(ctx, "tcp", t.address())
 	if errors.Is(ctx.Err(), context.Canceled) {
 		if err == nil {
 			_ = raw.Close()
@@ -165,7 +167,7 @@ func dialTCP(ctx context.Context, t *target, limit time.Duration) (net.Conn, err
 	if err != nil {
 		return nil, dialError(t.name, t.address(), err)
 	}
-	return raw, nil
+	return quick(raw), nil
 }
 
 // dialLimit is the shorter of --contimeout and ConnectTimeout; 0 means none.
