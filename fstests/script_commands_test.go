@@ -96,10 +96,13 @@ func copyFile(ts *testscript.TestScript, from, to string) {
 	ts.Check(os.WriteFile(to, data, 0o600))
 }
 
-// loopdev NAME SIZE [OPTION...]: makes a loop device and sets $NAME to its path. OPTIONs are those of losetup.
+// loopdev NAME SIZE [OPTION...]: makes a loop device and sets $NAME to its path, and $NAMEBASE to the last part of
+// it. OPTIONs are those of losetup.
 func loopdev(ts *testscript.TestScript, neg bool, args []string) {
 	plain(ts, neg, args, 2, -1, "loopdev name size [option...]")
-	ts.Setenv(args[0], harness.Loop(sceneOf(ts).t, size(ts, args[1]), args[2:]...).Path)
+	path := harness.Loop(sceneOf(ts).t, size(ts, args[1]), args[2:]...).Path
+	ts.Setenv(args[0], path)
+	ts.Setenv(args[0]+"BASE", filepath.Base(path))
 }
 
 // mount DIR DEVICE [OPTION...]: mounts a device until the script ends. OPTIONs are those of the mount program.

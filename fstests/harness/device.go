@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
@@ -16,6 +17,8 @@ import (
 type Device struct {
 	Path    string // such as /dev/loop3
 	Backing string // the file behind it
+
+	once sync.Once // detaches
 }
 
 // Loop makes a loop device of that many bytes, a multiple of 512, over a sparse file in the test's folder. Further
@@ -37,7 +40,7 @@ func LoopOn(t testing.TB, backing string, options ...string) *Device {
 	require.Need(t, require.Loop)
 	d := &Device{Backing: backing}
 	d.Path = tool(t, "losetup", append(options, "--find", "--show", backing)...)
-	t.Cleanup(func() { d.detach(t) })
+	t.Cleanup(func() { d.Detach(t) })
 	d.spin(t, false)
 	return d
 }
@@ -50,6 +53,12 @@ func (d *Device) spin(t testing.TB, rotational bool) {
 	if err := os.WriteFile(filepath.Join("/sys/block", filepath.Base(d.Path), "queue/rotational"), []byte(value), 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Detach lets go of the device before the test ends, as what lies below it may need. It may be called twice.
+func (d *Device) Detach(t testing.TB) {
+	t.Helper()
+	d.once.Do(func() { d.detach(t) })
 }
 
 // detach checks that the device still belongs to the test's file before it lets go of it by name.

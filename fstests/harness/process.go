@@ -8,6 +8,23 @@ import (
 	"strings"
 )
 
+// Processes gives the arguments of each process by its id, the program first. It reads /proc and finds none on
+// systems that have no such folder.
+func Processes() map[int][]string {
+	all := map[int][]string{}
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is correct, which is the only error
+	for _, file := range files {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			continue
+		}
+		if text, err := os.ReadFile(file); err == nil && len(text) > 0 { // else it ended, or belongs to the kernel
+			all[pid] = strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+		}
+	}
+	return all
+}
+
 // descendants lists the processes that come from pid, children before grandchildren, without pid itself.
 // It reads /proc and finds none on systems that have no such folder.
 func descendants(pid int) []int {

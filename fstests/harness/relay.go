@@ -25,6 +25,8 @@ type Relay struct {
 
 	up, down atomic.Int64
 	accepted atomic.Int64 // connections since Reset
+	turns    atomic.Int64
+	upward   atomic.Bool  // the last bytes went up
 	oneWay   atomic.Int64 // delay of each direction in nanoseconds
 	cutAt    atomic.Int64 // Total at which the connections are cut once, 0 for never
 
@@ -77,12 +79,17 @@ func (r *Relay) Open() int {
 	return len(r.conns) / 2
 }
 
+// Turns counts how often clients spoke after a server did: an upper bound for the round trips of a client that
+// waits for each answer.
+func (r *Relay) Turns() int64 { return r.turns.Load() }
+
 // Reset sets the counters to zero and forgets CutAfter.
 func (r *Relay) Reset() {
 	r.cutAt.Store(0)
 	r.accepted.Store(0)
 	r.up.Store(0)
 	r.down.Store(0)
+	r.turns.Store(0)
 }
 
 // Delay holds back each direction for half of the round-trip time, without limiting the bandwidth.
@@ -211,7 +218,7 @@ func (r *Relay) pass(dst, src net.Conn, count *atomic.Int64) {
 			buf := pick(free)
 			n, err := src.Read(buf)
 			if n > 0 {
-				count.Add(int64(n))
+				r.count(count, int64(n))
 				parcels <- parcel{buf[:n], time.Now().Add(time.Duration(r.oneWay.Load()))}
 				r.checkCut()
 			}
@@ -239,6 +246,15 @@ func (r *Relay) pass(dst, src net.Conn, count *atomic.Int64) {
 		return
 	}
 	_ = tcp.CloseWrite() // passes the end of the stream on; fails when dst is closed already
+}
+
+// count adds n bytes that arrived to one of the counters, and a turn where they go up after others went down.
+func (r *Relay) count(direction *atomic.Int64, n int64) {
+	direction.Add(n)
+	up := direction == &r.up
+	if r.upward.Swap(up) != up && up {
+		r.turns.Add(1)
+	}
 }
 
 func pick(free chan []byte) []byte {

@@ -153,3 +153,19 @@ func TestRelay_Delay(t *testing.T) {
 		t.Errorf("16 MiB took %v, so the delay limits the bandwidth", took)
 	}
 }
+
+func TestRelay_turns(t *testing.T) {
+	r := NewRelay(t, echoServer(t))
+	c := dial(t, r)
+	for range 3 {
+		echo(t, c, []byte("a question and its answer"))
+	}
+	if got := r.Turns(); got != 3 {
+		t.Errorf("%d turns, want 3", got)
+	}
+	r.Reset()
+	echo(t, c, []byte("one more"))
+	if got := r.Turns(); got != 1 {
+		t.Errorf("%d turns after Reset, want 1", got)
+	}
+}

@@ -30,6 +30,11 @@ var probes = map[Thing]func() error{
 	Busybox: program("busybox", "busybox"),
 	Git:     program("git", "git"),
 	Cgo:     sync.OnceValue(probeCgo),
+	Curl:    program("curl", "curl"),
+	Nfs:     program("nfs-cat", "libnfs-utils"),
+	Sftp:    program("sftp", "openssh-client"),
+	Restic:  program("restic", "restic"),
+	Borg:    program("borg", "borgbackup"),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.

@@ -34,6 +34,11 @@ const (
 	Busybox Thing = "busybox" // busybox with its shell
 	Git     Thing = "git"     // the git program
 	Cgo     Thing = "cgo"     // a C compiler and the headers of the C library
+	Curl    Thing = "curl"    // the curl program
+	Nfs     Thing = "nfs"     // nfs-cat and nfs-ls, NFS clients that need no kernel
+	Sftp    Thing = "sftp"    // OpenSSH's sftp program
+	Restic  Thing = "restic"  // the restic program
+	Borg    Thing = "borg"    // the borg program
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
