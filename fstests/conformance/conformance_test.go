@@ -1,4 +1,4 @@
-// Package conformance runs rclone's own suite for backends against image files of this machine. Devices have a
+// Package conformance runs rclone's own suite for backends against image files, here and over SSH. Devices have a
 // fixed size, which the suite does not know.
 package conformance
 
@@ -37,11 +37,11 @@ var skips = map[string]string{
 	"FsMkdir/FsPutFiles/FsListRLevel2":              "no ListR",
 	"FsMkdir/FsPutFiles/FromRoot/ListR":             "no ListR",
 	"FsMkdir/FsOpenWriterAt":                        "would cut devices and remove them on errors",
-	"FsMkdir/FsOpenChunkWriter":                     "would bypass the comparison of blocks",
-	"FsMkdir/FsPutChunked":                          "no OpenChunkWriter",
-	"FsMkdir/FsCopyChunked":                         "no OpenChunkWriter",
-	"FsMkdir/FsPutRetry/Chunked":                    "no OpenChunkWriter",
-	"FsMkdir/FsPutShortEOF/Chunked":                 "no OpenChunkWriter",
+	"FsMkdir/FsOpenChunkWriter":                     "only with multithread_upload",
+	"FsMkdir/FsPutChunked":                          "the size of chunks cannot be set",
+	"FsMkdir/FsCopyChunked":                         "the size of chunks cannot be set",
+	"FsMkdir/FsPutRetry/Chunked":                    "the size of chunks cannot be set",
+	"FsMkdir/FsPutShortEOF/Chunked":                 "the size of chunks cannot be set",
 	"FsMkdir/FsPutRetry/Simple/Status500":           "the suite breaks HTTP, and there is none",
 	"FsMkdir/FsPutRetry/Simple/NetError":            "the suite breaks HTTP, and there is none",
 	"FsMkdir/FsChangeNotify":                        "no ChangeNotify",
@@ -82,6 +82,9 @@ func TestConformance(t *testing.T) {
 		"LocalhostInPath": func(t *testing.T) form { return form{remote: "localhost" + t.TempDir()} },
 		"LocalhostOption": func(t *testing.T) form {
 			return form{remote: t.TempDir(), options: map[string]string{"HOST": "localhost"}}
+		},
+		"LocalhostMore": func(t *testing.T) form {
+			return form{"localhost" + t.TempDir(), map[string]string{"HASHES": "true", "MULTITHREAD_UPLOAD": "true"}, []string{"FsMkdir/FsOpenChunkWriter"}}
 		},
 		"SshdInPath":     sshdInPath,
 		"SshdOptionRoot": sshdOptionRoot,
