@@ -58,44 +58,35 @@ func configure(ctx context.Context, name string, m configmap.Mapper, in fs.Confi
 	if w.auto || !terminal.IsTerminal(int(os.Stdin.Fd())) {
 		w.cfg.AskPassword = false // who would type it?
 	}
-	shown, state := fs.StatePop(in.State)
-	yes := in.Result == "true"
-	switch state {
-	case "":
+	if in.State == "" {
 		return fs.ConfigConfirm(stateTest, true, askTest, fmt.Sprintf(`Test the connection?
 
 This logs in to %s, shows the host key when it is not known yet,
 and puts the helper program there when it is missing.`, w.cfg.Host))
-	case stateTest:
-		if !yes {
-			return nil, nil
-		}
+	}
+	return w.answered(ctx, in)
+}
+
+// answered goes on after an answer. No ends the configuration, but where it says
+// otherwise.
+func (w *wizard) answered(ctx context.Context, in fs.ConfigIn) (*fs.ConfigOut, error) {
+	shown, state := fs.StatePop(in.State)
+	yes := in.Result == "true"
+	switch {
+	case state == stateTest && yes:
 		return w.test(ctx)
-	case stateKey:
-		switch {
-		case yes || in.Result == shown:
-			return w.trust(ctx, shown)
-		case strings.HasPrefix(in.Result, "SHA256:"):
-			return nil, fmt.Errorf("%s: the host shows the key %s and not %s as %s says: nothing was trusted, find out why before you connect", w.cfg.Host, shown, in.Result, askKey)
-		}
-		return w.trouble("The key %s of %s is not trusted, so connections will be refused. Compare it with the key of the host, then answer with %s=%s or run \"config reconnect %s:\".",
-			shown, w.cfg.Host, askKey, shown, w.name)
-	case stateSudo:
-		if !yes {
-			return nil, nil
-		}
+	case state == stateKey:
+		return w.trust(ctx, shown, in.Result)
+	case state == stateSudo && yes:
 		return w.testSudo(ctx)
-	case stateSudoKeep:
-		if yes {
-			w.m.Set("sudo", "true")
-		}
+	case state == stateSudoKeep && yes:
+		w.m.Set("sudo", "true")
 		return nil, nil
-	case stateKeep:
-		if yes {
-			return nil, nil
-		}
+	case state == stateKeep && !yes:
 		config.DeleteRemote(w.name) // rclone has stored the options before
 		return nil, fmt.Errorf("%s: removed from the configuration, as you said: correct what is wrong and start again", w.name)
+	case state == stateTest, state == stateSudo, state == stateSudoKeep, state == stateKeep:
+		return nil, nil
 	}
 	return nil, fmt.Errorf("%s: there is no state %q of the configuration: start again without --state", w.name, in.State)
 }
@@ -176,9 +167,22 @@ If it is the same, the key is added to %s.
 If it is not, somebody may be intercepting the connection.`, name, unknown.Key.Type(), shown, kind, unknown.File))
 }
 
-// trust adds the key that was shown to known_hosts, if the host still shows it,
-// and tests again.
-func (w *wizard) trust(ctx context.Context, shown string) (*fs.ConfigOut, error) {
+// trust takes the answer about the key that was shown: yes, or the fingerprint
+// that is expected.
+func (w *wizard) trust(ctx context.Context, shown, answer string) (*fs.ConfigOut, error) {
+	switch {
+	case answer == "true" || answer == shown:
+		return w.pin(ctx, shown)
+	case strings.HasPrefix(answer, "SHA256:"):
+		return nil, fmt.Errorf("%s: the host shows the key %s and not %s as %s says: nothing was trusted, find out why before you connect", w.cfg.Host, shown, answer, askKey)
+	}
+	return w.trouble("The key %s of %s is not trusted, so connections will be refused. Compare it with the key of the host, then answer with %s=%s or run \"config reconnect %s:\".",
+		shown, w.cfg.Host, askKey, shown, w.name)
+}
+
+// pin adds the key that was shown to known_hosts, if the host still shows it, and
+// tests again.
+func (w *wizard) pin(ctx context.Context, shown string) (*fs.ConfigOut, error) {
 	found, err := host.Probe(ctx, w.cfg)
 	var unknown, still *host.UnknownKeyError
 	if !errors.As(err, &unknown) {
