@@ -50,7 +50,8 @@ func (f *Fs) List(ctx context.Context, dir string) (fs.DirEntries, error) {
 	}
 	var listed []wire.Entry
 	var ids []string
-	err = at.with(ctx, func(s *host.Session) error {
+	err = at.ask(ctx, func(s *host.Session) error {
+		ids = nil
 		listed, err = s.List(ctx, at.path)
 		for _, e := range listed {
 			ids = append(ids, identity(s, e))
@@ -173,7 +174,7 @@ func (f *Fs) About(ctx context.Context) (*fs.Usage, error) {
 		return nil, err
 	}
 	var u wire.Usage
-	err = at.with(ctx, func(s *host.Session) error {
+	err = at.ask(ctx, func(s *host.Session) error {
 		u, err = s.StatFS(ctx, at.path)
 		return err
 	})

@@ -29,7 +29,7 @@ func (o *Object) Hash(ctx context.Context, t hash.Type) (string, error) {
 	}
 	defer done()
 	var sum string
-	err = at.with(ctx, func(s *host.Session) error {
+	err = at.ask(ctx, func(s *host.Session) error {
 		if _, err := s.OpenRead(ctx, at.path); err != nil {
 			return err
 		}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
+	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/fserrors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
@@ -79,9 +81,38 @@ func (p place) with(ctx context.Context, fn func(*host.Session) error) error {
 	return classify(fn(s))
 }
 
+// askTimes is how often a request that changes nothing is made: a connection that
+// broke while it was idle shows that only when it is used.
+const askTimes = 4
+
+// ask is with for requests that change nothing: after a lost connection they are
+// made again.
+func (p place) ask(ctx context.Context, fn func(*host.Session) error) error {
+	return p.again(ctx, func() error { return p.with(ctx, fn) })
+}
+
+// again calls fn until that does not fail for a lost connection, a few times. To
+// connect anew is tried as often when the host was reached lately.
+func (p place) again(ctx context.Context, fn func() error) error {
+	pause := 100 * time.Millisecond
+	for i := 1; ; i++ {
+		err := fn()
+		if i == askTimes || !fserrors.IsRetryError(err) || p.host == nil || !p.host.LostLately(lostClaim) {
+			return err
+		}
+		fs.Debugf(p.host, "trying again: %v", err)
+		select {
+		case <-time.After(pause):
+			pause *= 4
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // stat describes what is at p, and the boot of its host.
 func (f *Fs) stat(ctx context.Context, p place) (entry wire.Entry, err error) {
-	err = p.with(ctx, func(s *host.Session) error {
+	err = p.ask(ctx, func(s *host.Session) error {
 		entry, err = s.Stat(ctx, p.path)
 		entry.ID = identity(s, entry)
 		return err

@@ -13,12 +13,23 @@ import (
 )
 
 // Open reads the content or a range of it.
-func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (io.ReadCloser, error) {
+func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (rc io.ReadCloser, err error) {
 	off, n := span(o.Size(), options)
 	at, err := o.fs.place(o.remote)
 	if err != nil {
 		return nil, err
 	}
+	if at.host == nil {
+		return nil, errNoHost
+	}
+	err = at.again(ctx, func() error {
+		rc, err = o.open(ctx, at, off, n)
+		return err
+	})
+	return rc, err
+}
+
+func (o *Object) open(ctx context.Context, at place, off, n int64) (io.ReadCloser, error) {
 	if n >= block.ExtentSize { // less costs more than it can save
 		if ref, err := o.reference(ctx); err != nil {
 			return nil, err
