@@ -72,7 +72,7 @@ func (u *usage) add(some map[*skip]bool) {
 // run runs the tests of a package against the remote and returns what they said.
 func (r remote) run(t *testing.T, bin, source, pkg string) []byte {
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, path.Base(pkg)+".test"),
-		"-test.v", "-test.timeout=5m", "-remote", r.prefix+t.TempDir())
+		"-test.v", "-test.timeout=5m", "-remote", r.prefix+filepath.ToSlash(t.TempDir()))
 	cmd.Dir = filepath.Join(source, filepath.FromSlash(pkg))
 	cmd.Env = r.environ(t)
 	out, err := cmd.CombinedOutput()
