@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"github.com/minio/sha256-simd"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block/sha256x"
 )
 
 // Digest is a SHA-256 sum.
@@ -33,18 +35,29 @@ func Sum(b []byte) Digest { return sha256.Sum256(b) }
 func Digests(dst []Digest, data []byte, blockSize int) []Digest {
 	dst = dst[:Count(len(data), blockSize)]
 	zero := ZeroSum(blockSize)
-	for i := range dst {
-		b := data[i*blockSize : min((i+1)*blockSize, len(data))]
-		switch {
-		case !IsZero(b):
-			dst[i] = Sum(b)
-		case len(b) == blockSize:
+	var filled [MaxPerExtent]uint16 // whole blocks that are not zero
+	n := 0
+	for i := range len(data) / blockSize {
+		if IsZero(data[i*blockSize : (i+1)*blockSize]) {
 			dst[i] = zero
-		default:
-			dst[i] = ZeroSum(len(b))
+		} else {
+			filled[n] = uint16(i)
+			n++
 		}
 	}
+	sha256x.Sum(dst, data, blockSize, filled[:n])
+	if tail := len(data) % blockSize; tail != 0 {
+		dst[len(dst)-1] = sumOrZero(data[len(data)-tail:])
+	}
 	return dst
+}
+
+// sumOrZero is the digest of a short block.
+func sumOrZero(b []byte) Digest {
+	if IsZero(b) {
+		return ZeroSum(len(b))
+	}
+	return Sum(b)
 }
 
 // ExtentDigest is the digest of an extent whose blocks have the given digests.
