@@ -3,6 +3,7 @@ package sha256x
 import (
 	"crypto/sha256"
 	"math/rand/v2"
+	"os"
 	"testing"
 )
 
@@ -165,6 +166,16 @@ func TestChoose(t *testing.T) {
 		if k := &kernels[i]; !k.available && len(choose(k.name)) != 0 {
 			t.Errorf("chooses %s, which this processor lacks", k.name)
 		}
+	}
+}
+
+func TestKernel(t *testing.T) {
+	want := os.Getenv(Variable)
+	if want == "" {
+		want = Kernels()[0]
+	}
+	if Kernel() != want {
+		t.Errorf("%s is used, not %s", Kernel(), want)
 	}
 }
 
