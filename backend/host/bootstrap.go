@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,10 @@ const (
 	replyStored      = "stored"      // directory: the upload is complete and runs
 	replyFailed      = "failed"      // step, directory: this candidate is no good
 	replyExhausted   = "exhausted"   // there is no candidate with that number
+	replyFound       = "found"       // platform and path: an intact helper is on the host
+	replyRemoved     = "removed"     // path of a helper
+	replyKept        = "kept"        // path of a helper that could not be removed
+	replyEnd         = "end"         // all is said
 )
 
 // scriptCommon defines two functions.
@@ -50,7 +55,8 @@ const scriptCommon = `digest() { ` +
 	`B=rclone-blockdev; `
 
 // scriptRun finds the platform's helper, checks its content and becomes it.
-// Arguments: helper_dir, "sudo" or "", "trust" or "", then platform=hash pairs.
+// Arguments: helper_dir, "sudo" or "", or "find" to only tell where it is, "trust"
+// or "", then platform=hash pairs.
 //
 // The trial run of the version command shows a file system without programs,
 // for which test -x is wrong in some shells.
@@ -66,6 +72,7 @@ const scriptRun = scriptCommon +
 	`f=$1/helper-$w; [ -f "$f" ] && [ -O "$f" ] || return 0; ` +
 	`case $(digest "$f") in "$w"*) ;; none*) [ "$T" = trust ] || return 0;; *) return 0;; esac; ` +
 	`"$f" version </dev/null >/dev/null 2>&1 || return 0; ` +
+	`if [ "$S" = find ]; then echo "` + replyPrefix + replyFound + ` $o/$a $f"; exit 0; fi; ` +
 	`if [ "$S" = sudo ]; then exec sudo -n -- "$f" serve; fi; exec "$f" serve; }; ` +
 	`candidates; echo "` + replyPrefix + replyMissing + ` $o/$a"`
 
@@ -91,11 +98,31 @@ const scriptStore = scriptCommon +
 	`say "` + replyStored + ` $1"; }; ` +
 	`candidates; say ` + replyExhausted
 
+// scriptRemove removes all helpers of all releases, and directories that are empty
+// then. Argument: helper_dir.
+const scriptRemove = scriptCommon +
+	`D=$1; say() { echo "` + replyPrefix + `$1"; }; ` +
+	`try() { [ -d "$1" ] && [ -O "$1" ] || return 0; ` +
+	`for f in "$1"/helper-*; do [ -f "$f" ] && [ -O "$f" ] || continue; ` +
+	`if rm -f "$f"; then say "` + replyRemoved + ` $f"; else say "` + replyKept + ` $f"; fi; done; ` +
+	`rmdir "$1" 2>/dev/null || return 0; }; ` +
+	`candidates; say ` + replyEnd
+
 // runCommand is the command line that starts the helper from the directories
 // of the host. trust accepts a file that cannot be checked because the host
 // has no tool for it; it is for right after an upload.
 func runCommand(cfg Config, entries []bundle.Entry, trust bool) string {
-	words := []string{cfg.HelperDir, flagWord(cfg.Sudo, "sudo"), flagWord(trust, "trust")}
+	return helperCommand(cfg, entries, flagWord(cfg.Sudo, "sudo"), trust)
+}
+
+// findCommand is the command line that tells where the helper is that runCommand
+// would start.
+func findCommand(cfg Config, entries []bundle.Entry, trust bool) string {
+	return helperCommand(cfg, entries, "find", trust)
+}
+
+func helperCommand(cfg Config, entries []bundle.Entry, how string, trust bool) string {
+	words := []string{cfg.HelperDir, how, flagWord(trust, "trust")}
 	for _, e := range entries {
 		words = append(words, e.Platform.String()+"="+e.SHA256)
 	}
@@ -107,6 +134,9 @@ func storeCommand(cfg Config, candidate int, helper bundle.Helper) string {
 	return scriptCommand(scriptStore, []string{
 		cfg.HelperDir, strconv.Itoa(candidate), helper.SHA256, strconv.Itoa(len(helper.Bytes))})
 }
+
+// removeCommand is the command line that removes the helpers that were stored.
+func removeCommand(cfg Config) string { return scriptCommand(scriptRemove, []string{cfg.HelperDir}) }
 
 // installedCommand is the command line for a helper that the user installed.
 func installedCommand(cfg Config) string {
@@ -183,13 +213,27 @@ func silent(seen []byte) error {
 
 // findReply looks for a complete line of a script.
 func findReply(seen []byte) (reply, bool) {
-	for line := range bytes.Lines(seen) {
-		rest, ok := bytes.CutPrefix(line, []byte(replyPrefix))
-		if !ok || !bytes.HasSuffix(line, []byte("\n")) {
-			continue
-		}
-		verb, detail, _ := strings.Cut(strings.TrimSpace(string(rest)), " ")
-		return reply{verb: verb, detail: oneLine(detail, 300)}, true
+	for r := range replies(seen) {
+		return r, true
 	}
 	return reply{}, false
+}
+
+// maxDetail bounds the details of a reply, in bytes: above all one path.
+const maxDetail = 1000
+
+// replies are the complete lines of a script in what a command printed.
+func replies(seen []byte) iter.Seq[reply] {
+	return func(yield func(reply) bool) {
+		for line := range bytes.Lines(seen) {
+			rest, ok := bytes.CutPrefix(line, []byte(replyPrefix))
+			if !ok || !bytes.HasSuffix(line, []byte("\n")) {
+				continue
+			}
+			verb, detail, _ := strings.Cut(strings.TrimSpace(string(rest)), " ")
+			if !yield(reply{verb: verb, detail: oneLine(detail, maxDetail)}) {
+				return
+			}
+		}
+	}
 }
