@@ -33,15 +33,17 @@ const Name = "blockdev"
 
 func init() {
 	fs.Register(&fs.RegInfo{
-		Name:        Name,
-		Description: "Block devices and disk images on SSH hosts, by changed blocks",
-		NewFs:       NewFs,
-		Config:      configure,
-		Options:     append(host.Options(), options()...),
+		Name:         Name,
+		Description:  "Block devices and disk images on SSH hosts, by changed blocks",
+		NewFs:        NewFs,
+		Config:       configure,
+		CommandHelp:  commandHelp(),
+		MetadataInfo: metadataInfo(),
+		Options:      append(host.Options(), options()...),
 		Overview: &overview.BackendConfig{
 			Backend: Name, Name: "Blockdev", Tier: "External", Maintainers: "rclone-blockdev",
 			DataIntegrity: "Hash", Performance: "High", Docs: "Full", Security: "High",
-			Features: []string{"About", "CanHaveEmptyDirectories", "Copy", "Shutdown", "SlowHash"},
+			Features: []string{"About", "CanHaveEmptyDirectories", "Command", "Copy", "ReadMetadata", "Shutdown", "SlowHash"},
 			Hashes:   []string{"sha256"}, Precision: 1,
 		},
 	})
@@ -151,6 +153,7 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 	f.hashes = f.opt.Hash || ci.CheckSum || offered.Load()
 	f.features = (&fs.Features{
 		CanHaveEmptyDirectories: true,
+		ReadMetadata:            true,
 		ReadMimeType:            true,
 		ServerSideAcrossConfigs: true,
 		SlowHash:                true,

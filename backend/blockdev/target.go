@@ -49,6 +49,19 @@ func openSource(ctx context.Context, from place) (*lease, error) {
 	return take(ctx, from, &req)
 }
 
+// again opens what is open for reading once more, for one more stream.
+func (l *lease) again(ctx context.Context) (*lease, error) {
+	more, err := openSource(ctx, place{l.s.Host(), l.opened.Path})
+	if err != nil {
+		return nil, err
+	}
+	if more.opened.Entry.ID != l.opened.Entry.ID || more.opened.Size != l.opened.Size {
+		more.close()
+		return nil, wire.Errorf(wire.CodeSource, "%s: %s became another object while it was read", l.s.Host(), l.opened.Path)
+	}
+	return more, nil
+}
+
 // wire is the number of bytes that crossed the network since take.
 func (l *lease) wire() int64 { return l.s.Wire() - l.before }
 
@@ -126,14 +139,8 @@ func (t *target) streams(rotational bool) int {
 
 // follow opens source and target once more, for one more stream.
 func (t *target) follow(ctx context.Context, source *lease) (src, dst *lease, err error) {
-	var from wire.Open
-	from.Path = source.opened.Path
-	if src, err = take(ctx, place{source.s.Host(), from.Path}, &from); err != nil {
+	if src, err = source.again(ctx); err != nil {
 		return nil, nil, err
-	}
-	if src.opened.Entry.ID != source.opened.Entry.ID || src.opened.Size != source.opened.Size {
-		src.close()
-		return nil, nil, wire.Errorf(wire.CodeSource, "%s: %s became another object while it was copied", source.s.Host(), from.Path)
 	}
 	if dst, err = t.join(ctx); err != nil {
 		src.close()

@@ -1,0 +1,167 @@
+package blockdev
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rclone/rclone/fs"
+)
+
+// command is a backend command: its help, the arguments it takes, and what it
+// does. What run returns is printed as JSON.
+type command struct {
+	help fs.CommandHelp
+	args []string
+	run  func(f *Fs, ctx context.Context, arg []string, opt map[string]string) (any, error)
+}
+
+// commands are in the order of the manual.
+var commands = []command{{
+	help: fs.CommandHelp{
+		Name:  "info",
+		Short: "Show what a host knows of a device or image.",
+		Long: `Size, sector sizes, model, serial number, what is built on it, where it is
+mounted, whether it is thin or rotational, and how it discards. Nothing is opened.
+
+` + "```console" + `
+rclone backend info blockdev:host/dev sda
+` + "```",
+	},
+	args: []string{"name"},
+	run:  (*Fs).info,
+}, {
+	help: fs.CommandHelp{
+		Name:  "diff",
+		Short: "Show what a copy would move, without writing anything.",
+		Long: `The first argument is the source, named below the remote. The second one is the
+target that the copy would write to, named as a whole remote of this backend, or
+as a local path. Both are read on their hosts and compared as in a copy, but no
+data crosses and nothing is written.
+
+What ` + "`copyto blockdev:host/dev/sda blockdev:standby/dev/sdb`" + ` would do is told by
+
+` + "```console" + `
+rclone backend diff blockdev:host/dev sda blockdev:standby/dev/sdb
+` + "```" + `
+
+Of the bytes scanned, "changed" would be moved and written, "zeroed" would be made
+zero, and "equal" be left alone. With --ignore-size only the part common to both
+is compared.`,
+	},
+	args: []string{"source name", "target remote"},
+	run:  (*Fs).diff,
+}, {
+	help: fs.CommandHelp{
+		Name:  "verify",
+		Short: "Compare two devices or images without moving their data.",
+		Long: `Each is read completely on its own host, and the roots of both are compared. The
+first argument is named below the remote, the second one as a whole remote of this
+backend, or as a local path. Different content or sizes are an error. With
+--ignore-size only the part common to both is compared.
+
+` + "```console" + `
+rclone backend verify blockdev:host/dev sda blockdev:standby/dev/sdb
+` + "```",
+	},
+	args: []string{"name", "other remote"},
+	run:  (*Fs).verify,
+}, {
+	help: fs.CommandHelp{
+		Name:  "root",
+		Short: "Compute the root of a device or image on its host.",
+		Long: `The root is a digest of the whole content: SHA-256 over block size, size and the
+digests of all extents of 1 MiB. It is the one that copies compare at their end,
+and is computed faster than a SHA-256 sum. Equal content has equal roots.
+
+` + "```console" + `
+rclone backend root blockdev:host/dev sda
+` + "```",
+	},
+	args: []string{"name"},
+	run:  (*Fs).rootOf,
+}, {
+	help: fs.CommandHelp{
+		Name:  "deploy",
+		Short: "Put the helper on the host.",
+		Long: `Any other use of the host does so too when it is needed. The result tells where
+the helper is, and whether it was stored now or found there.
+
+` + "```console" + `
+rclone backend deploy blockdev:host
+` + "```",
+	},
+	run: (*Fs).deploy,
+}, {
+	help: fs.CommandHelp{
+		Name:  "undeploy",
+		Short: "Remove the helpers of all releases from the host.",
+		Long: `Only helpers that were uploaded are removed, not one that helper_path names.
+
+` + "```console" + `
+rclone backend undeploy blockdev:host
+` + "```",
+	},
+	run: (*Fs).undeploy,
+}, {
+	help: fs.CommandHelp{
+		Name:  "ping",
+		Short: "Measure the way to the helper on the host.",
+		Long: `Shows the release of the helper, how long it took to reach it, the round trip, and
+the throughput of one stream from the host, with data that cannot be compressed.
+
+` + "```console" + `
+rclone backend ping blockdev:host -o size=64Mi
+` + "```",
+		Opts: map[string]string{
+			"size":  "Bytes to fetch for the throughput, 16Mi by default, 0 for none",
+			"count": "Round trips to measure, 10 by default",
+		},
+	},
+	run: (*Fs).ping,
+}}
+
+// commandHelp is the help of all commands, for the registration.
+func commandHelp() (help []fs.CommandHelp) {
+	for _, c := range commands {
+		help = append(help, c.help)
+	}
+	return help
+}
+
+// Command runs a backend command.
+func (f *Fs) Command(ctx context.Context, name string, arg []string, opt map[string]string) (any, error) {
+	i := slices.IndexFunc(commands, func(c command) bool { return c.help.Name == name })
+	if i < 0 {
+		return nil, fs.ErrorCommandNotFound
+	}
+	c := commands[i]
+	if len(arg) != len(c.args) {
+		return nil, fmt.Errorf("takes %s after the remote, not %d: see rclone backend help %s", arguments(c.args), len(arg), Name)
+	}
+	for key := range opt {
+		if _, ok := c.help.Opts[key]; !ok {
+			return nil, fmt.Errorf("does not know the option %q: it has %s", key, oneOf(slices.Sorted(maps.Keys(c.help.Opts)), "none"))
+		}
+	}
+	return c.run(f, ctx, arg, opt)
+}
+
+// arguments says how many of which arguments are wanted.
+func arguments(names []string) string {
+	if len(names) == 0 {
+		return "no arguments"
+	}
+	return fmt.Sprintf("%d (%s)", len(names), strings.Join(names, ", "))
+}
+
+func oneOf(names []string, none string) string {
+	if len(names) == 0 {
+		return none
+	}
+	return strings.Join(names, ", ")
+}
+
+var _ fs.Commander = (*Fs)(nil)
