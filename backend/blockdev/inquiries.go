@@ -50,6 +50,8 @@ type rootResult struct {
 	BlockSize int    `json:"blockSize"` // bytes
 }
 
+// verify has an error of no class for what differs, so that rclone ends with 1, as
+// check does, and not as for a refusal.
 func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any, error) {
 	a, b, err := f.two(ctx, arg)
 	if err != nil {
@@ -62,7 +64,7 @@ func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any
 	defer p.close()
 	n, other := p.src.opened.Size, p.dst.opened.Size
 	if n != other && !fs.GetConfig(ctx).IgnoreSize {
-		return nil, refuse("%s and %s differ: they have %d and %d bytes", a, b, n, other)
+		return nil, fmt.Errorf("%s and %s differ: they have %d and %d bytes", a, b, n, other)
 	}
 	n = min(n, other)
 	first, second, err := p.roots(ctx, n)
@@ -70,7 +72,7 @@ func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any
 	case err != nil:
 		return nil, classify(err)
 	case first != second:
-		return nil, refuse("%s and %s differ: their roots are %s and %s", a, b, first, second)
+		return nil, fmt.Errorf("%s and %s differ: their roots are %s and %s", a, b, first, second)
 	}
 	return struct {
 		Equal bool `json:"equal"`

@@ -27,7 +27,6 @@ const variable = "BLOCKDEV_CONFORMANCE"
 // Whatever else it skips is a mistake.
 var skips = map[string]string{
 	"FsCheckWrap":                                   "blockdev wraps no other remote",
-	"FsCommand":                                     "no backend commands",
 	"FsRootCannotChangeHost":                        "for remotes that end in a colon",
 	"FsMkdir/FsListRDirEmpty":                       "no ListR: listings are one round trip",
 	"FsMkdir/FsListRDirNotFound":                    "no ListR",
@@ -50,10 +49,9 @@ var skips = map[string]string{
 	"FsMkdir/FsPutFiles/FsPurgeRoot":                "removes trees",
 	"FsMkdir/FsPutFiles/FsMove":                     "would rename devices",
 	"FsMkdir/FsPutFiles/FsDirMove":                  "would rename devices",
-	"FsMkdir/FsPutFiles/FsCopy/Metadata":            "no metadata",
-	"FsMkdir/FsPutFiles/ObjectMetadata":             "no metadata",
-	"FsMkdir/FsPutFiles/ObjectSetMetadata":          "no metadata",
-	"FsMkdir/FsMkdirMetadata":                       "no metadata",
+	"FsMkdir/FsPutFiles/FsCopy/Metadata":            "metadata is read-only",
+	"FsMkdir/FsPutFiles/ObjectSetMetadata":          "metadata is read-only",
+	"FsMkdir/FsMkdirMetadata":                       "metadata is read-only",
 	"FsMkdir/FsDirectory":                           "directories have no settable properties",
 	"FsMkdir/FsDirSetModTime":                       "directories have no settable properties",
 	"FsMkdir/FsPutFiles/PublicLink":                 "no links",

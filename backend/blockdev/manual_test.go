@@ -1,0 +1,57 @@
+package blockdev
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const manual = "../../docs/blockdev.md"
+
+// metadataRow is a row of the tables of metadata and of the command info.
+var metadataRow = regexp.MustCompile(`(?m)^\| ([a-z-]+) \| (.+?) \| (string|int|boolean|RFC 3339|list of strings) \|(?: (.+) \| \*\*Y\*\* \|)?$`)
+
+// The manual has every fact, the metadata among them twice, and every command with its options.
+func TestDocs_Commands(t *testing.T) {
+	text, err := os.ReadFile(manual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, metadata := map[string][]string{}, map[string][]string{}
+	for _, row := range metadataRow.FindAllStringSubmatch(string(text), -1) {
+		if row[4] != "" {
+			metadata[row[1]] = row
+		} else {
+			all[row[1]] = row
+		}
+	}
+	for _, f := range facts {
+		if row := all[f.key]; row == nil || row[2] != f.help || row[3] != string(f.kind) {
+			t.Errorf("info: %s is in the manual as %q", f.key, row)
+		}
+		if row := metadata[f.key]; f.state != (row == nil) || row != nil && (row[2] != f.help || row[4] != f.example) {
+			t.Errorf("metadata: %s is in the manual as %q", f.key, row)
+		}
+		delete(all, f.key)
+		delete(metadata, f.key)
+	}
+	delete(all, "host") // who was asked, and for what
+	delete(all, "name")
+	if len(all) > 0 || len(metadata) > 0 {
+		t.Errorf("nobody tells %v, %v", all, metadata)
+	}
+	_, chapter, _ := strings.Cut(string(text), "\n## Backend commands\n")
+	for _, c := range commands {
+		_, section, found := strings.Cut(chapter, "\n### "+c.help.Name+"\n")
+		section, _, _ = strings.Cut(section, "\n### ")
+		if !found || !strings.Contains(section, "rclone-blockdev backend "+c.help.Name+" blockdev:") {
+			t.Errorf("%s is not in the manual", c.help.Name)
+		}
+		for option := range c.help.Opts {
+			if !strings.Contains(section, "\n- `"+option+"`: ") {
+				t.Errorf("%s: the option %s is not in the manual", c.help.Name, option)
+			}
+		}
+	}
+}
