@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
@@ -120,9 +121,11 @@ func TestHost_Deploy_refuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := shellHost(t, Config{}, fakeHelper, forced)
-	_, err = h.Deploy(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err = h.Deploy(ctx)
 	wantError(t, err, KindDeploy, false, "testhost", "forced command")
-	_, err = h.Undeploy(t.Context())
+	_, err = h.Undeploy(ctx)
 	wantError(t, err, KindDeploy, false, "testhost", "forced command")
 
 	mute := shellHost(t, Config{}, fakeHelper, "/bin/false")
