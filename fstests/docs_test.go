@@ -85,7 +85,7 @@ func reference(t *testing.T, help string, facts map[string]map[string]string) st
 		t.Fatalf("the help of the backend is not as expected:\n%s", help)
 	}
 	help = sectionText.ReplaceAllString(help, "")
-	help, _, _ = strings.Cut(help, "\n### Metadata\n")
+	help, _, _ = strings.Cut(help+"\n", "### Metadata\n") // the blank line before it ends the last option
 	text := optionBlock.ReplaceAllStringFunc(help, func(block string) string {
 		name := optionName.FindStringSubmatch(block)[1]
 		example, unit := facts[name]["Example"], facts[name]["Unit"]
