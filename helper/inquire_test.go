@@ -165,7 +165,7 @@ func TestServe_Compare(t *testing.T) {
 			c.call(openWrite(path, int64(size)), new(wire.Opened))
 			r := rangeOf(int64(size))
 			c.send(wire.NewReceive(r, delta.Window))
-			if _, err := delta.Send(t.Context(), c, memdev.FromBytes(source), r, delta.Window); err != nil {
+			if _, err := delta.Send(t.Context(), c, memdev.FromBytes(source), r, delta.Window, wire.CompressAuto); err != nil {
 				t.Fatal(err)
 			}
 			frames, err := c.end()

@@ -96,11 +96,12 @@ func (s *session) send(r *request) error {
 	if err != nil {
 		return err
 	}
-	send := delta.Send
+	var sum *wire.Summary
 	if m.Compare {
-		send = delta.CompareSend
+		sum, err = delta.CompareSend(r.ctx, r, source{o}, m.Range(), m.Window)
+	} else {
+		sum, err = delta.Send(r.ctx, r, source{o}, m.Range(), m.Window, m.Compress)
 	}
-	sum, err := send(r.ctx, r, source{o}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package helper
 
 import (
 	"context"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -17,6 +19,8 @@ type rangeReader struct {
 	credit int64     // bytes of data that may be sent
 	hole   wire.Hole // zeros found and not yet sent
 	data   wire.Data // reused
+
+	squeeze *compress.Encoder
 }
 
 // readRange sends a range in order, zeros as holes.
@@ -29,7 +33,7 @@ func (s *session) readRange(r *request) error {
 	if err != nil {
 		return err
 	}
-	rr := &rangeReader{o: o, r: r, credit: m.Window}
+	rr := &rangeReader{o: o, r: r, credit: m.Window, squeeze: compress.NewEncoder(m.Compress)}
 	buf := make([]byte, min(readChunk, m.Length))
 	if err := eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, func() []byte { return buf }, rr.chunk); err != nil {
 		return err
@@ -123,10 +127,13 @@ func (rr *rangeReader) bytes(off int64, b []byte) error {
 			return err
 		}
 		n := min(int64(len(b)), rr.credit)
-		rr.data = wire.Data{Offset: off, Data: b[:n]}
+		rr.data.Offset = off
+		rr.data.Encoding, rr.data.Data = rr.squeeze.Encode(b[:n])
+		start := time.Now()
 		if err := rr.r.Write(&rr.data); err != nil {
 			return err
 		}
+		rr.squeeze.Wrote(len(rr.data.Data), time.Since(start))
 		off, b, rr.credit = off+n, b[n:], rr.credit-n
 	}
 	return nil

@@ -38,7 +38,7 @@ func (c *client) sends(data []byte) error {
 	c.t.Helper()
 	r := rangeOf(int64(len(data)))
 	c.send(wire.NewReceive(r, delta.Window))
-	if _, err := delta.Send(c.t.Context(), c, memdev.FromBytes(data), r, delta.Window); err != nil {
+	if _, err := delta.Send(c.t.Context(), c, memdev.FromBytes(data), r, delta.Window, wire.CompressAuto); err != nil {
 		return err
 	}
 	_, err := c.end()
@@ -124,7 +124,7 @@ func TestServe_Reuses(t *testing.T) {
 	}
 	r := rangeOf(int64(len(data)))
 	c.send(wire.NewReceive(r, delta.Window))
-	sum, err := delta.Send(t.Context(), c, memdev.FromBytes(data), r, delta.Window)
+	sum, err := delta.Send(t.Context(), c, memdev.FromBytes(data), r, delta.Window, wire.CompressAuto)
 	if err != nil {
 		t.Fatal(err)
 	}

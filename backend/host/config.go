@@ -45,6 +45,7 @@ type Config struct {
 	Sudo              bool            `config:"sudo"`
 	Connections       int             `config:"connections"`
 	Streams           int             `config:"streams"`
+	Compress          Compress        `config:"compress"`
 	HashLimit         int             `config:"hash_limit"`
 	IdleTimeout       fs.Duration     `config:"idle_timeout"`
 }

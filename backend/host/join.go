@@ -43,6 +43,7 @@ func Compare(ctx context.Context, src, dst *Session, r block.Range, progress fun
 func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progress func(n int64)) (*Result, error) {
 	send, receive := wire.NewSend(r, delta.Window), wire.NewReceive(r, delta.Window)
 	send.Compare, receive.Compare = dry, dry
+	send.Compress = compression(src, dst)
 	if err := dst.start(receive); err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 	}
 	defer dst.settle()
 	defer dst.limit(ctx)()
-	sent, err := delta.Send(ctx, dst, src, r, delta.Window)
+	sent, err := delta.Send(ctx, dst, src, r, delta.Window, dst.compression())
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +161,9 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 
 // ReceiveFrom is Join with a target in this process. window is in extents.
 func ReceiveFrom(ctx context.Context, src *Session, tgt delta.Target, r block.Range, window int64) (*Result, error) {
-	if err := src.start(wire.NewSend(r, window)); err != nil {
+	req := wire.NewSend(r, window)
+	req.Compress = src.compression()
+	if err := src.start(req); err != nil {
 		return nil, err
 	}
 	defer src.settle()

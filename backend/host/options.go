@@ -5,6 +5,8 @@ import (
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/lib/env"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // Options returns the rclone options that fill a Config, with rclone's sftp
@@ -232,6 +234,17 @@ One connection is limited by one processor core at each end (roughly 500 MB/s to
 
 More wait for their turn, whatever --checkers is. Each reads a disk and takes a
 processor core of the host. Rotational disks are read one after the other.`,
+		Advanced: true,
+	}, {
+		Name:    "compress",
+		Default: Compress(wire.CompressAuto),
+		Help: `How data is compressed on its way.
+
+"auto" tries a sample of each piece and compresses what gets smaller, where the
+line is so slow that this makes it faster. "off" never does, "s2" (fast) and
+"zstd" (smaller) always do, unless a piece does not get smaller. Zeros never
+cross the network. It has no effect on data that stays on this machine, and
+ssh's own compression is never used.`,
 		Advanced: true,
 	}, {
 		Name:    "idle_timeout",

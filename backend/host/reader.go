@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -29,6 +31,9 @@ type Reader struct {
 	data   []byte     // received and not yet read
 	hole   int64      // zeros received and not yet read
 	window int64
+
+	decoder compress.Decoder // holds data that was compressed
+
 	unsaid int64 // bytes read that no Window frame has mentioned
 	err    error // sticky until Move
 	closed bool
@@ -43,7 +48,7 @@ func (s *Session) Read(ctx context.Context, off, n int64) (*Reader, error) {
 // ask asks for the range.
 func (r *Reader) ask() error {
 	r.asked, r.window, r.unsaid = true, firstWindow, 0
-	return r.s.start(&wire.Read{Offset: r.off, Length: r.end - r.off, Window: r.window})
+	return r.s.start(&wire.Read{Offset: r.off, Length: r.end - r.off, Window: r.window, Compress: r.s.compression()})
 }
 
 // Move goes on with another range, n bytes at off. What is left of the one
@@ -114,9 +119,11 @@ func (r *Reader) fill() error {
 		f.Release()
 	default:
 		var m wire.Data
-		err = f.Decode(&m)
-		at, r.data, r.frame = m.Offset, m.Data, f
-		r.unsaid += int64(len(m.Data))
+		if err = f.Decode(&m); err == nil {
+			r.data, err = r.decoder.Decode(m.Encoding, m.Data, int(min(r.end-r.off, block.ExtentSize)))
+		}
+		at, r.frame = m.Offset, f
+		r.unsaid += int64(len(r.data))
 	}
 	n := int64(len(r.data)) + r.hole
 	if err == nil && (at != r.off || n > r.end-at) {

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -14,6 +15,8 @@ type applier struct {
 	r     block.Range
 	patch wire.Patch     // decoded into
 	next  []block.Digest // block digests of the extent when patched
+
+	unsqueeze compress.Decoder
 }
 
 func newApplier(tgt Target, r block.Range) applier {
@@ -56,7 +59,7 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 	return true, nil
 }
 
-// check refuses a patch that does not fit the extent.
+// check decodes the data of a patch, and refuses one that does not fit the extent.
 func (a *applier) check(e *extent) error {
 	blocks, want := block.Count(e.length, a.r.BlockSize), 0
 	for _, r := range a.patch.Runs {
@@ -67,12 +70,14 @@ func (a *applier) check(e *extent) error {
 			want += n
 		}
 	}
-	accepted := wire.EncodingRaw
-	if a.tgt == nil {
-		accepted, want = wire.EncodingNone, 0
+	if bare := a.patch.Encoding == wire.EncodingNone; bare != (a.tgt == nil) {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d has encoding %d, which is not for a transfer of this kind", e.index, a.patch.Encoding)
+	} else if bare {
+		return nil
 	}
-	if a.patch.Encoding != accepted {
-		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d has encoding %d, not %d", e.index, a.patch.Encoding, accepted)
+	var err error
+	if a.patch.Data, err = a.unsqueeze.Decode(a.patch.Encoding, a.patch.Data, want); err != nil {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d: %v", e.index, err)
 	}
 	if len(a.patch.Data) != want {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d has %d bytes of data, not %d", e.index, len(a.patch.Data), want)

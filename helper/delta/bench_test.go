@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // memory is a target without a map of holes that costs nothing but the copying.
@@ -33,7 +34,7 @@ func connect(t testing.TB, src Source, tgt Target, r block.Range) int64 {
 		_, err := Receive(context.Background(), receiver, tgt, r, Window)
 		received <- err
 	}()
-	if _, err := Send(context.Background(), sender, src, r, Window); err != nil {
+	if _, err := Send(context.Background(), sender, src, r, Window, wire.CompressAuto); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-received; err != nil {

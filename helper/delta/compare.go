@@ -13,7 +13,7 @@ import (
 // CompareSend is Send in a comparison: the receiver is told what differs, and
 // gets none of it.
 func CompareSend(ctx context.Context, link Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
-	return send(ctx, link, src, r, window, true)
+	return send(ctx, link, src, r, window, wire.CompressOff, true)
 }
 
 // CompareReceive is Receive in a comparison: it counts what a transfer would

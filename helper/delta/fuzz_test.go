@@ -94,7 +94,7 @@ func FuzzSend(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			finished, next := block.Digest{}, int64(0)
 			err := hostile(b, func(ctx context.Context, l Link) error {
-				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2)
+				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2, wire.CompressAuto)
 				return err
 			}, func(s *script) wire.Frame {
 				switch s.n(6) {

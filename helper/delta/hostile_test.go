@@ -129,7 +129,7 @@ func TestSend_ErrProtocol(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				err := play(func(ctx context.Context, l Link) error {
-					_, err := Send(ctx, l, memdev.FromBytes(source), rangeOf(victimSize, 4096), 2)
+					_, err := Send(ctx, l, memdev.FromBytes(source), rangeOf(victimSize, 4096), 2, wire.CompressAuto)
 					return err
 				}, tt.messages...)
 				if !errors.Is(err, wire.CodeProtocol) {

@@ -1,6 +1,8 @@
 package delta
 
 import (
+	"time"
+
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -37,13 +39,16 @@ func (s *sender) sendPatch(e *extent, a against) error {
 		}
 		p.Runs = addBlock(p.Runs, i, zero)
 	}
+	e.sentData, e.sentZero = runBytes(e, p.Runs, size)
 	if s.dry {
 		p.Encoding = wire.EncodingNone
-	} else {
-		p.Data = s.gather(e, p.Runs)
+		return s.link.Write(p)
 	}
-	e.sentData, e.sentZero = runBytes(e, p.Runs, size)
-	return s.link.Write(p)
+	p.Encoding, p.Data = s.squeeze.Encode(s.gather(e, p.Runs))
+	start := time.Now()
+	err := s.link.Write(p)
+	s.squeeze.Wrote(len(p.Data), time.Since(start))
+	return err
 }
 
 // addBlock appends block i to the last run when that is its neighbour and alike.

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -19,12 +20,13 @@ const advanceStep = 4
 // of the receiver and never waits for anything, so that the receiver can always
 // write; and run, which settles extents in order and does all the writing.
 type sender struct {
-	link   Link
-	src    Source
-	r      block.Range
-	scan   *scanner
-	window int64
-	dry    bool // a comparison: patches go without their data
+	link    Link
+	src     Source
+	r       block.Range
+	scan    *scanner
+	window  int64
+	dry     bool              // a comparison: patches go without their data
+	squeeze *compress.Encoder // of patches; owned by run
 
 	mu        sync.Mutex
 	theirs    []block.Digest    // slot i%window: the receiver's digest of extent i; hold mu
@@ -47,14 +49,14 @@ type sender struct {
 // Send brings the receiver at the other end of link to the content of range r of
 // src. It returns when the receiver has made the range durable and both roots
 // are equal, and all its goroutines have ended. window is what the receiver was
-// told, in extents.
-func Send(ctx context.Context, link Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
-	return send(ctx, link, src, r, window, false)
+// told, in extents. mode says how patches are compressed.
+func Send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression) (*wire.Summary, error) {
+	return send(ctx, link, src, r, window, mode, false)
 }
 
-func send(ctx context.Context, link Link, src Source, r block.Range, window int64, dry bool) (*wire.Summary, error) {
+func send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression, dry bool) (*wire.Summary, error) {
 	s := &sender{
-		link: link, src: src, r: r, window: window, dry: dry, limit: window,
+		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: compress.NewEncoder(mode),
 		scan:    newScanner(src, r, Hold, !dry),
 		theirs:  make([]block.Digest, window),
 		pending: make(map[int64]*extent),

@@ -42,7 +42,8 @@ type transfer struct {
 	inbox    int           // frames that wait at each end
 	delay    time.Duration // each way
 	prepare  func(sender, receiver *link)
-	mute     wire.Type   // frames of this type are lost
+	mute     wire.Type // frames of this type are lost
+	compress wire.Compression
 	dry      bool        // a comparison
 	hangUp   func(error) // breaks the stream; set by join
 	sent     int64       // bytes that the sender wrote; set by join
@@ -79,7 +80,10 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	defer context.AfterFunc(ctx, func() { tr.hangUp(errClosed) })()
 
 	over := make(chan struct{})
-	send, receive := Send, Receive
+	receive := Receive
+	send := func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
+		return Send(ctx, l, src, r, window, tr.compress)
+	}
 	if tr.dry {
 		send = CompareSend
 		receive = func(ctx context.Context, l Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {

@@ -106,15 +106,6 @@ type Run struct {
 
 const runSize = 5 // bytes of an encoded run
 
-// Encoding is how Patch.Data is encoded.
-type Encoding uint8
-
-// The encodings. A comparison has patches of EncodingNone, a transfer all others.
-const (
-	EncodingRaw  Encoding = 0 // the bytes as they are
-	EncodingNone Encoding = 1 // no bytes: only the runs are told
-)
-
 // patchEncoding is the offset in bytes of Encoding in a Patch.
 const patchEncoding = 8 + digestSize
 
@@ -133,7 +124,7 @@ type Patch struct {
 	Digest   block.Digest // extent digest of the source
 	Encoding Encoding
 	Runs     []Run  // ascending, not overlapping
-	Data     []byte // bytes of the runs that are not Zero, one behind the other
+	Data     []byte // encoded bytes of the runs that are not Zero, one behind the other
 }
 
 func (*Patch) Type() Type { return TypePatch }
@@ -141,7 +132,7 @@ func (*Patch) Type() Type { return TypePatch }
 // Validate checks the order of the runs; that they lie within the extent and
 // match Data is for the receiver, who knows the range.
 func (m *Patch) Validate() error {
-	if m.Encoding > EncodingNone || len(m.Data) > block.ExtentSize || len(m.Runs) > block.MaxPerExtent {
+	if m.Encoding > EncodingZstd || len(m.Data) > block.ExtentSize || len(m.Runs) > block.MaxPerExtent {
 		return ErrInvalid
 	}
 	if m.Encoding == EncodingNone && len(m.Data) != 0 {

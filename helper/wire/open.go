@@ -91,37 +91,46 @@ func (m *Close) append(b []byte) []byte { return appendInt64(appendBool(b, m.Com
 func (m *Close) decode(d *decoder)      { m.Commit, m.ModTime = d.bool(), d.int64() }
 
 // Read asks for bytes of what is open. They come as Data and Hole frames in
-// order. Window bytes may be on their way before a Window frame asks for more.
-type Read struct{ Offset, Length, Window int64 } // bytes
+// order. Window bytes of Data, decoded, may be on their way before a Window frame
+// asks for more.
+type Read struct {
+	Offset, Length, Window int64 // bytes
+	Compress               Compression
+}
 
 func (*Read) Type() Type { return TypeRead }
 func (m *Read) Validate() error {
-	if m.Window <= 0 || m.Offset+m.Length < 0 {
+	if m.Window <= 0 || m.Offset+m.Length < 0 || m.Compress.validate() != nil {
 		return ErrInvalid
 	}
 	return checkSizes(m.Offset, m.Length)
 }
 func (m *Read) append(b []byte) []byte {
-	return appendInt64(appendInt64(appendInt64(b, m.Offset), m.Length), m.Window)
+	return append(appendInt64(appendInt64(appendInt64(b, m.Offset), m.Length), m.Window), byte(m.Compress))
 }
-func (m *Read) decode(d *decoder) { m.Offset, m.Length, m.Window = d.int64(), d.int64(), d.int64() }
+func (m *Read) decode(d *decoder) {
+	m.Offset, m.Length, m.Window, m.Compress = d.int64(), d.int64(), d.int64(), Compression(d.uint8())
+}
 
 // Data is a part of what Read asked for.
 type Data struct {
-	Offset int64 // bytes
-	Data   []byte
+	Offset   int64 // bytes
+	Encoding Encoding
+	Data     []byte // encoded; at most an extent when decoded
 }
 
 func (*Data) Type() Type { return TypeData }
 func (m *Data) Validate() error {
-	if len(m.Data) == 0 || len(m.Data) > block.ExtentSize {
+	if len(m.Data) == 0 || len(m.Data) > block.ExtentSize || m.Encoding == EncodingNone || m.Encoding > EncodingZstd {
 		return ErrInvalid
 	}
 	return checkSizes(m.Offset)
 }
-func (m *Data) append(b []byte) []byte { return appendInt64(b, m.Offset) }
+func (m *Data) append(b []byte) []byte { return append(appendInt64(b, m.Offset), byte(m.Encoding)) }
 func (m *Data) bulk() []byte           { return m.Data }
-func (m *Data) decode(d *decoder)      { m.Offset, m.Data = d.int64(), d.rest() }
+func (m *Data) decode(d *decoder) {
+	m.Offset, m.Encoding, m.Data = d.int64(), Encoding(d.uint8()), d.rest()
+}
 
 // Hole is a part of what Read asked for: bytes that are zero.
 type Hole struct{ Offset, Length int64 } // bytes
@@ -198,7 +207,25 @@ func (m *span) Range() block.Range {
 }
 
 // Send makes the helper the sender of a range of what is open.
-type Send struct{ span }
+type Send struct {
+	span
+	Compress Compression
+}
+
+// Validate refuses what is no range, and unknown ways to compress.
+func (m *Send) Validate() error {
+	if err := m.Compress.validate(); err != nil {
+		return err
+	}
+	return m.span.Validate()
+}
+
+func (m *Send) append(b []byte) []byte { return append(m.span.append(b), byte(m.Compress)) }
+
+func (m *Send) decode(d *decoder) {
+	m.span.decode(d)
+	m.Compress = Compression(d.uint8())
+}
 
 // Receive makes the helper the receiver of a range of what is open: for writing,
 // or to compare, for reading.
@@ -209,7 +236,7 @@ func (*Receive) Type() Type { return TypeReceive }
 
 // NewSend and NewReceive ask for the two ends of one range; window is in extents.
 func NewSend(r block.Range, window int64) *Send {
-	return &Send{span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
+	return &Send{span: span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
 }
 
 // NewReceive is the other end of NewSend.
