@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 )
 
@@ -163,10 +164,37 @@ func TestChoose(t *testing.T) {
 		t.Errorf("chooses %d kernels of %v", len(all), names)
 	}
 	for i := range kernels {
-		if k := &kernels[i]; !k.available && len(choose(k.name)) != 0 {
-			t.Errorf("chooses %s, which this processor lacks", k.name)
+		k := &kernels[i]
+		had := k.available
+		k.available = false
+		if len(choose(k.name)) != 0 || slices.Contains(choose(""), k) {
+			t.Errorf("chooses %s without what it needs", k.name)
+		}
+		k.available = had
+	}
+}
+
+func TestFirst(t *testing.T) {
+	if first(choose(""), 1) != nil {
+		t.Error("one block occupies a kernel for several")
+	}
+	for i := range kernels {
+		k := &kernels[i]
+		if k.least < 2 || k.least > k.lanes || first([]*kernel{k}, k.least-1) != nil {
+			t.Errorf("%s, of %d lanes, is used for less than %d blocks", k.name, k.lanes, k.least)
+		}
+		if plan := kernelsFrom(i); first(plan, k.least) != k || first(plan, 1000) != k {
+			t.Errorf("%s is not used for %d blocks and more", k.name, k.least)
 		}
 	}
+}
+
+// kernelsFrom is the plan of a processor that lacks the first i kernels.
+func kernelsFrom(i int) (plan []*kernel) {
+	for ; i < len(kernels); i++ {
+		plan = append(plan, &kernels[i])
+	}
+	return plan
 }
 
 func TestKernel(t *testing.T) {
