@@ -104,7 +104,7 @@ func TestServe_Ends(t *testing.T) {
 		{"reading", func(c *client) {
 			dense := file(t, "dense", []byte(strings.Repeat("data", 1<<18)))
 			c.call(openRead(dense), new(wire.Opened))
-			c.send(&wire.Read{Length: 1 << 20, Window: 1})
+			c.send(&wire.Read{Length: 1 << 20, Window: 1, Compress: wire.CompressOff})
 			c.quiet()
 		}},
 		{"sending", func(c *client) {

@@ -59,7 +59,7 @@ func TestServe_Read(t *testing.T) {
 				if r[0] > n {
 					continue
 				}
-				c.send(&wire.Read{Offset: r[0], Length: r[1], Window: 1 << 40})
+				c.send(&wire.Read{Offset: r[0], Length: r[1], Window: 1 << 40, Compress: wire.CompressOff})
 				frames, err := c.end()
 				if err != nil {
 					t.Fatal(err)
@@ -86,7 +86,7 @@ func TestServe_ReadImage(t *testing.T) {
 	}
 	c := connect(t, Policy{})
 	c.call(openRead(path), new(wire.Opened))
-	c.send(&wire.Read{Length: int64(len(want)), Window: 1 << 40})
+	c.send(&wire.Read{Length: int64(len(want)), Window: 1 << 40, Compress: wire.CompressOff})
 	frames, err := c.end()
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestServe_ReadWindow(t *testing.T) {
 	c := connect(t, Policy{})
 	c.call(openRead(file(t, "image", want)), new(wire.Opened))
 	for _, window := range []int64{1, 4096, readChunk, readChunk + 1, 3 << 20} {
-		c.send(&wire.Read{Length: int64(len(want)), Window: window})
+		c.send(&wire.Read{Length: int64(len(want)), Window: window, Compress: wire.CompressOff})
 		var all []byte
 		granted, some := window, c.quiet()
 		for {

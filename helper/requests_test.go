@@ -155,7 +155,7 @@ func TestServe_Errors(t *testing.T) {
 		{wire.CodeIsDir, openWrite(root+"/dir", 1)},
 		{wire.CodeRefused, openWrite("/dev/blockdev-test", 1)},
 		{wire.CodeRefused, openWrite(root+"/dangling", 1)},
-		{wire.CodeProtocol, &wire.Read{Length: 1, Window: 1}},
+		{wire.CodeProtocol, &wire.Read{Length: 1, Window: 1, Compress: wire.CompressOff}},
 		{wire.CodeProtocol, &wire.Hash{}},
 		{wire.CodeProtocol, &wire.Root{BlockSize: 4096}},
 		{wire.CodeNotFound, describe(root + "/none")},
@@ -202,7 +202,7 @@ func TestServe_Open(t *testing.T) {
 	c.fails(wire.CodeProtocol, openRead(path))
 	c.fails(wire.CodeProtocol, wire.NewReceive(rangeOf(10000), 1))
 	for _, r := range []struct{ off, n int64 }{{0, 10001}, {10001, 0}, {9999, 2}, {1 << 62, 1 << 61}} {
-		c.fails(wire.CodeProtocol, &wire.Read{Offset: r.off, Length: r.n, Window: 1})
+		c.fails(wire.CodeProtocol, &wire.Read{Offset: r.off, Length: r.n, Window: 1, Compress: wire.CompressOff})
 	}
 	c.fails(wire.CodeProtocol, wire.NewSend(rangeOf(10001), 1))
 	c.call(&wire.Close{}, nil)
@@ -248,7 +248,7 @@ func TestServe_InputError(t *testing.T) {
 	}
 	c := connect(t, Policy{})
 	c.call(openRead(d.Path), new(wire.Opened))
-	c.send(&wire.Read{Length: 4 << 20, Window: 4 << 20})
+	c.send(&wire.Read{Length: 4 << 20, Window: 4 << 20, Compress: wire.CompressOff})
 	_, err := c.end()
 	var we *wire.Error
 	if !errors.As(err, &we) || we.Code != wire.CodeIO || we.Offset < 1<<20 || !strings.Contains(we.Text, d.Path) {

@@ -21,7 +21,7 @@ func reading(t *testing.T, c *client) {
 	t.Helper()
 	path := file(t, "dense", bytes.Repeat([]byte("data"), 1<<18))
 	c.call(openRead(path), new(wire.Opened))
-	c.send(&wire.Read{Length: 1 << 20, Window: 1})
+	c.send(&wire.Read{Length: 1 << 20, Window: 1, Compress: wire.CompressOff})
 	if got := c.quiet(); len(got) != 1 || got[0].Type != wire.TypeData {
 		t.Fatalf("%d frames", len(got))
 	}
@@ -33,7 +33,7 @@ func TestSession_Cancel(t *testing.T) {
 		reading(t, c)
 		c.fails(wire.CodeCancelled, &wire.Cancel{})
 		c.usable()
-		c.call(&wire.Read{Length: 100, Window: 100}, new(wire.Data)) // it is still open
+		c.call(&wire.Read{Length: 100, Window: 100, Compress: wire.CompressOff}, new(wire.Data)) // it is still open
 		c.hangUp()
 	})
 	t.Run("waiting", func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestSession_LateFrames(t *testing.T) {
 func TestSession_Pipelined(t *testing.T) {
 	c := connect(t, Policy{})
 	path := file(t, "image", []byte("hello"))
-	c.send(openRead(path), &wire.Read{Length: 5, Window: 5}, &wire.Hash{}, &wire.Close{}, stat("/none"))
+	c.send(openRead(path), &wire.Read{Length: 5, Window: 5, Compress: wire.CompressOff}, &wire.Hash{}, &wire.Close{}, stat("/none"))
 	var got []string
 	for i := range 5 {
 		all, err := c.end()
@@ -195,7 +195,7 @@ func TestSession_UnknownFrames(t *testing.T) {
 func TestSession_WrongFrames(t *testing.T) {
 	path := file(t, "image", bytes.Repeat([]byte("x"), 1<<20))
 	for name, c := range map[string]struct{ open, req, frame wire.Message }{
-		"read":    {openRead(path), &wire.Read{Length: 1 << 20, Window: 1}, stray()},
+		"read":    {openRead(path), &wire.Read{Length: 1 << 20, Window: 1, Compress: wire.CompressOff}, stray()},
 		"send":    {openRead(path), wire.NewSend(rangeOf(1<<20), 8), stray()},
 		"receive": {openWrite(path, 1<<20), wire.NewReceive(rangeOf(1<<20), 8), new(wire.Want)},
 		"floor":   {openWrite(path, 1<<20), wire.NewReceive(rangeOf(1<<20), 8), &wire.Advance{Floor: 9, Limit: 10}},

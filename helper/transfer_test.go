@@ -171,7 +171,7 @@ func TestServe_SourceIsCut(t *testing.T) {
 			return err
 		},
 		"read": func(c *client) error {
-			c.send(&wire.Read{Length: 4 << 20, Window: 1 << 40})
+			c.send(&wire.Read{Length: 4 << 20, Window: 1 << 40, Compress: wire.CompressOff})
 			_, err := c.end()
 			return err
 		},
