@@ -156,6 +156,14 @@ func BenchmarkScatteredPull(b *testing.B) {
 	compare(b, true, []string{"blockdev", "rsync", "rsync-4k"}, func(t *bed) { t.copyImage(); t.scatter() })
 }
 
+func BenchmarkGatheredPush(b *testing.B) {
+	compare(b, false, []string{"blockdev", "rsync", "rsync-4k"}, func(t *bed) { t.copyImage(); harness.Gather(b, t.dst, 0.01, 8) })
+}
+
+func BenchmarkHalfPush(b *testing.B) {
+	compare(b, false, []string{"blockdev", "rsync", "rsync-4k", "cat"}, func(t *bed) { t.copyImage(); harness.Scatter(b, t.dst, 0.5, 9) })
+}
+
 func BenchmarkFirstPush(b *testing.B) {
 	compare(b, false, []string{"blockdev", "rsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
 }
