@@ -59,6 +59,9 @@ func TestStock(t *testing.T) {
 	if help := run(t, client, "help", "backend", "blockdev").Stdout; !strings.Contains(help, "--blockdev-host") {
 		t.Errorf("the help of the backend does not have its options:\n%s", help)
 	}
+	if help := run(t, client, "backend", "help", "blockdev").Stdout; !strings.Contains(help, "### info") {
+		t.Errorf("the help of the backend's commands does not have them:\n%s", help)
+	}
 	if n := backends(t, harness.ClientOf(t, stock.Bin)); n != 0 {
 		t.Errorf("without the plugin it lists %d backends named blockdev", n)
 	}
