@@ -103,6 +103,8 @@ type Object struct {
 
 	noPunch, noZeroOut atomic.Bool // learned from the first refusal
 
+	cache pageCache
+
 	mu     sync.Mutex
 	failed error // first failure of Sync; sticky, since the kernel reports it once
 	closed bool

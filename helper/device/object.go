@@ -19,7 +19,9 @@ func (o *Object) ReadAt(p []byte, off int64) (int, error) {
 	if int64(len(p)) > o.size-off {
 		p, end = p[:o.size-off], io.EOF
 	}
+	o.cache.before(o.f, off, int64(len(p)))
 	n, err := o.raw().ReadAt(p, off)
+	o.cache.didRead(o.f, off, int64(n))
 	if n == len(p) {
 		return n, end
 	}
@@ -37,10 +39,12 @@ func (o *Object) WriteAt(p []byte, off int64) (int, error) {
 	if err := o.within("write", off, int64(len(p))); err != nil {
 		return 0, err
 	}
+	o.cache.before(o.f, off, int64(len(p)))
 	n, err := o.raw().WriteAt(p, off)
 	if err != nil {
 		return n, failAt("write", o.path, off+int64(n), err)
 	}
+	o.cache.didWrite(o.f, off, int64(n))
 	return n, nil
 }
 
@@ -139,6 +143,7 @@ func (o *Object) Sync() error {
 	defer o.mu.Unlock()
 	if o.failed == nil && o.write {
 		o.failed = fail("sync", o.path, dataSync(o.f))
+		o.cache.didSync(o.f)
 	}
 	return o.failed
 }
@@ -152,6 +157,7 @@ func (o *Object) Close() error {
 		return nil
 	}
 	o.closed = true
+	o.cache.end(o.f)
 	return fail("close", o.path, o.f.Close())
 }
 

@@ -25,7 +25,6 @@ func OpenRead(path string) (*Object, error) {
 	}
 	o.size = o.info.Size
 	o.notices = readNotices(f, o.info)
-	adviseSequential(f)
 	return o, nil
 }
 
@@ -50,6 +49,7 @@ func (o *Object) identify(before Info) error {
 		}
 	}
 	o.info = info
+	adviseSequential(o.f)
 	return nil
 }
 

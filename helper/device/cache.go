@@ -1,0 +1,148 @@
+package device
+
+import (
+	"os"
+	"sync"
+)
+
+// Bytes, all of them.
+const (
+	cacheUnit   = 1 << 20   // what is known to be cached or not
+	cacheRegion = 256 << 20 // looked at in one go
+	cacheNear   = 8 << 20   // how far from each other goroutines may read
+	cacheAhead  = 64 << 20  // how far the kernel may have read ahead
+	cacheFolio  = 2 << 20   // the largest piece of the cache, which goes as a whole
+	flushEvery  = 8 << 20   // written before the disk is told to begin
+)
+
+// pageCache leaves the page cache of the host as it was: what was not in it when
+// it was first looked at is dropped again, behind the readers, and after it was
+// written and synced. What was in it stays. It also has the system write early,
+// so that the sync at the end has little left to do.
+//
+// Where the system does not tell what is cached, nothing is dropped.
+type pageCache struct {
+	mu      sync.Mutex
+	regions map[int64]*regionCache // by number; hold mu
+	blind   bool                   // the system does not tell; hold mu
+	read    span                   // read and not dropped; hold mu
+	written span                   // since the last sync; hold mu
+	dirty   span                   // written since the disk was told; hold mu
+	amount  int64                  // bytes written in dirty; hold mu
+}
+
+// regionCache says which units of a region were cached, at least in part.
+type regionCache [cacheRegion / cacheUnit]bool
+
+// span is a range of bytes, empty when both are equal.
+type span struct{ from, to int64 }
+
+func (s span) join(off, n int64) span {
+	if s.from == s.to {
+		return span{off, off + n}
+	}
+	return span{min(s.from, off), max(s.to, off+n)}
+}
+
+// before looks at what is cached before the n bytes at off are touched, and at
+// the region behind, before the kernel reads ahead into it.
+func (c *pageCache) before(f *os.File, off, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := off / cacheRegion; i <= (off+n)/cacheRegion+1 && !c.blind; i++ {
+		if c.regions[i] != nil {
+			continue
+		}
+		r := new(regionCache)
+		if err := cached(f, i*cacheRegion, r); err != nil {
+			c.blind = true
+			return
+		}
+		if c.regions == nil {
+			c.regions = map[int64]*regionCache{}
+		}
+		c.regions[i] = r
+	}
+}
+
+// didRead drops what was read, but for the neighbourhood of the last bytes:
+// another goroutine may not have read it yet.
+func (c *pageCache) didRead(f *os.File, off, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if off+n+cacheNear < c.read.from || off > c.read.to+cacheNear {
+		c.dropRead(f)
+	}
+	c.read = c.read.join(off, n)
+	if c.read.to-c.read.from >= 2*cacheNear {
+		end := c.read.to - cacheNear
+		c.drop(f, c.read.from-cacheFolio, end)
+		c.read.from = end
+	}
+}
+
+// didWrite has the disk begin to write, every few MiB.
+func (c *pageCache) didWrite(f *os.File, off, n int64) {
+	c.mu.Lock()
+	c.written = c.written.join(off, n)
+	c.dirty = c.dirty.join(off, n)
+	c.amount += n
+	now := c.dirty
+	due := c.amount >= flushEvery
+	if due {
+		c.dirty, c.amount = span{}, 0
+	}
+	c.mu.Unlock()
+	if due { // without the lock: this waits when the disk has much to do
+		startWriting(f, now.from, now.to-now.from)
+	}
+}
+
+// didSync drops what was written, which is clean now, and all that was read: a
+// range is complete.
+func (c *pageCache) didSync(f *os.File) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop(f, c.written.from-cacheFolio, c.written.to)
+	c.dropRead(f)
+	c.written, c.dirty, c.amount = span{}, span{}, 0
+}
+
+// end drops what is left of reading.
+func (c *pageCache) end(f *os.File) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropRead(f)
+}
+
+// dropRead drops all that was read, and ahead of it. Hold mu.
+func (c *pageCache) dropRead(f *os.File) {
+	if c.read.from < c.read.to {
+		c.drop(f, c.read.from-cacheFolio, c.read.to+cacheAhead)
+	}
+	c.read = span{}
+}
+
+// drop drops the bytes [from, to) but for the units that were cached. Hold mu.
+func (c *pageCache) drop(f *os.File, from, to int64) {
+	from = max(from, 0)
+	for !c.blind && from < to {
+		unit := from / cacheUnit
+		hot, stop := c.wasCached(unit), from
+		for stop < to && c.wasCached(unit) == hot {
+			unit++
+			stop = min(unit*cacheUnit, to)
+		}
+		if !hot {
+			dropCached(f, from, stop-from)
+		}
+		from = stop
+	}
+}
+
+// wasCached tells whether a unit was cached; one not looked at counts as such.
+func (c *pageCache) wasCached(unit int64) bool {
+	const units = cacheRegion / cacheUnit
+	r := c.regions[unit/units]
+	return r == nil || r[unit%units]
+}

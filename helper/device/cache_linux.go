@@ -1,0 +1,84 @@
+package device
+
+import (
+	"errors"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// cached fills r with what of the region at off is in the page cache.
+func cached(f *os.File, off int64, r *regionCache) error {
+	err := cachedByStat(f, off, r)
+	if errors.Is(err, unix.ENOSYS) {
+		err = cachedByMap(f, off, r)
+	}
+	return err
+}
+
+// cachedByStat asks for counts of pages, in Linux 6.5 or later: once when the
+// region is not cached at all.
+func cachedByStat(f *os.File, off int64, r *regionCache) error {
+	count := func(off, n int64) (pages uint64, err error) {
+		var stat unix.Cachestat_t
+		err = withFD(f, func(fd uintptr) error {
+			return unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
+		})
+		return stat.Cache, err
+	}
+	pages, err := count(off, cacheRegion)
+	if err != nil || pages == 0 {
+		return err
+	}
+	for i := range r {
+		pages, err := count(off+int64(i)*cacheUnit, cacheUnit)
+		if err != nil {
+			return err
+		}
+		r[i] = pages > 0
+	}
+	return nil
+}
+
+// cachedByMap asks about a mapping of the region, which is never touched.
+func cachedByMap(f *os.File, off int64, r *regionCache) error {
+	return withFD(f, func(fd uintptr) error {
+		m, err := unix.Mmap(int(fd), off, cacheRegion, unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			return err
+		}
+		defer unix.Munmap(m)
+		page := os.Getpagesize()
+		var pages [cacheUnit / 4096]byte
+		for i := range r {
+			if err := mincore(m[i*cacheUnit:][:cacheUnit], &pages); err != nil {
+				return err
+			}
+			for _, p := range pages[:cacheUnit/page] {
+				r[i] = r[i] || p&1 != 0
+			}
+		}
+		return nil
+	})
+}
+
+// mincore sets bit 0 for each page of m that is in the page cache.
+func mincore(m []byte, pages *[cacheUnit / 4096]byte) error {
+	_, _, no := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(pages)))
+	if no != 0 {
+		return no
+	}
+	return nil
+}
+
+// dropCached drops clean pages from the cache. It is a hint.
+func dropCached(f *os.File, off, n int64) {
+	_ = withFD(f, func(fd uintptr) error { return unix.Fadvise(int(fd), off, n, unix.FADV_DONTNEED) })
+}
+
+// startWriting has dirty pages written, and does not wait for it. It is a hint:
+// errors come back from the sync.
+func startWriting(f *os.File, off, n int64) {
+	_ = withFD(f, func(fd uintptr) error { return unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE) })
+}

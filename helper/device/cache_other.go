@@ -1,0 +1,14 @@
+//go:build !linux
+
+package device
+
+import (
+	"errors"
+	"os"
+)
+
+func cached(*os.File, int64, *regionCache) error { return errors.ErrUnsupported }
+
+func dropCached(*os.File, int64, int64) {}
+
+func startWriting(*os.File, int64, int64) {}
