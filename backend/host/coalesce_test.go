@@ -64,9 +64,11 @@ func TestCoalescer(t *testing.T) {
 				t.Fatal(n, err)
 			}
 			clear(p) // it may not be kept
-			if len(c.waiting) > coalesceSize+40<<10 {
-				t.Fatalf("%d bytes wait", len(c.waiting))
+			c.mu.Lock()
+			if n := len(c.waiting); n > coalesceSize+40<<10 {
+				t.Errorf("%d bytes wait", n)
 			}
+			c.mu.Unlock()
 		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
