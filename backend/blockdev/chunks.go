@@ -1,7 +1,9 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -20,12 +22,15 @@ import (
 // byte of each.
 const chunkSize = 64 << 20
 
+// errAborted is for a source that failed, of which rclone does not say why.
+var errAborted = errors.New("the source could not be read")
+
 // errDirect makes rclone copy a local file by Update. It is told so by the error
 // for sources that cannot be read in ranges.
 type errDirect struct{}
 
 func (errDirect) Error() string {
-	return "no chunks are needed for a file of this machine, which is compared directly"
+	return "(not an error: a file of this machine is read directly, in parallel, whatever follows)"
 }
 
 func (errDirect) Is(target error) bool { return target == fs.ErrorRangeIgnored }
@@ -166,7 +171,10 @@ func (w *chunkWriter) Close(ctx context.Context) error {
 // Abort leaves what existed as it is now.
 func (w *chunkWriter) Abort(ctx context.Context) error {
 	if w.end() {
-		w.t.abort(w.err)
+		w.mu.Lock()
+		err := cmp.Or(w.err, errAborted)
+		w.mu.Unlock()
+		w.t.abort(err)
 	}
 	return nil
 }

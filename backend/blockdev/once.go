@@ -14,8 +14,8 @@ import (
 // once passes on a refusal that must not make rclone run the whole command again:
 // a sync reports what it could not delete, and that it did not delete anything
 // because of an error, by errors of its own, without the class of ours. What is
-// running goes on, unlike with a fatal error. A command that is to be repeated
-// for the sake of another object still is.
+// running goes on, unlike with a fatal error. A command that was to be repeated
+// before, for the sake of another object, still is; what fails later is not.
 func once(ctx context.Context, err error) error {
 	if stats := accounting.Stats(ctx); !stats.HadRetryError() {
 		stats.FatalError()

@@ -118,12 +118,15 @@ func (r *reader) RangeSeek(ctx context.Context, offset int64, whence int, length
 	return offset, nil
 }
 
-// Close gives the session back, also in the middle of the range.
+// Close gives the session back, also in the middle of the range. A helper that
+// does not answer is given up.
 func (r *reader) Close() error {
 	if r.s == nil {
 		return nil
 	}
-	err := r.s.Close(context.WithoutCancel(r.ctx), false, 0)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), abortTime)
+	defer cancel()
+	err := r.s.Close(ctx, false, 0)
 	if r.r != nil {
 		r.r.Close()
 	}

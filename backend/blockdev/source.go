@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/rclone/rclone/backend/local"
 	"github.com/rclone/rclone/fs"
@@ -24,8 +25,7 @@ func localFile(ctx context.Context, src fs.ObjectInfo) *place {
 	if !ok {
 		return nil
 	}
-	name := filepath.Join(o.Fs().Root(), o.Remote())
-	name, err := filepath.Abs(filepath.FromSlash(encoder.OS.FromStandardPath(filepath.ToSlash(name))))
+	name, err := filepath.Abs(fromStandard(filepath.ToSlash(filepath.Join(o.Fs().Root(), o.Remote()))))
 	if err != nil {
 		return nil
 	}
@@ -34,4 +34,25 @@ func localFile(ctx context.Context, src fs.ObjectInfo) *place {
 		return nil
 	}
 	return &place{host.Get(host.Config{Host: host.Localhost}), name}
+}
+
+// fromStandard is the name of a local file that rclone knows by path. A root such
+// as ".." begins with full-width dots in rclone's standard encoding, and must come
+// back as dots, which no file has as its name.
+func fromStandard(path string) string {
+	dots := []string{}
+	for {
+		first, rest, more := strings.Cut(path, "/")
+		switch first {
+		case "\uff0e":
+			dots = append(dots, ".")
+		case "\uff0e\uff0e":
+			dots = append(dots, "..")
+		default:
+			return filepath.Join(append(dots, filepath.FromSlash(encoder.OS.FromStandardPath(path)))...)
+		}
+		if path = rest; !more {
+			return filepath.Join(dots...)
+		}
+	}
 }

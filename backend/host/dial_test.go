@@ -2,6 +2,7 @@ package host
 
 import (
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -117,13 +118,24 @@ func TestDialLimit(t *testing.T) {
 
 // A dead host is noticed without traffic of our own; a slow one is left alone.
 func TestHeartbeat(t *testing.T) {
+	t.Run("direct", func(t *testing.T) { heartbeats(t, false) })
+	t.Run("jump host", func(t *testing.T) { heartbeats(t, true) })
+}
+
+func heartbeats(t *testing.T, jump bool) {
 	harness.Goroutines(t)
 	s := harness.Sshd(t)
 	relay := harness.NewRelay(t, s.Addr())
 	s.KnowPort(t, relay.Port())
 	cfg := serverConfig(s)
-	cfg.Port = strconv.Itoa(relay.Port())
-	k, err := connect(t.Context(), cfg, nil, 0)
+	var via []string
+	if jump {
+		via = []string{"ssh://" + s.User + "@" + relay.Addr()}
+		cfg.SSHConfig = write(t, filepath.Join(t.TempDir(), "config"), "IdentityFile "+s.KeyFile+"\nIdentitiesOnly yes\n")
+	} else {
+		cfg.Port = strconv.Itoa(relay.Port())
+	}
+	k, err := connect(t.Context(), cfg, via, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

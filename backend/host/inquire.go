@@ -18,8 +18,8 @@ func (s *Session) Root(ctx context.Context, r block.Range, progress func(done in
 // maxProperties bounds what a helper can make this side keep of one object.
 const maxProperties = 4096
 
-// Describe tells all that the host knows of path without opening it. The values
-// are printable and on one line.
+// Describe tells all that the host knows of path without opening it. Keys and
+// values are printable and on one line.
 func (s *Session) Describe(ctx context.Context, path string) (all []wire.Property, err error) {
 	var req wire.Describe
 	req.Path = path
@@ -29,7 +29,7 @@ func (s *Session) Describe(ctx context.Context, path string) (all []wire.Propert
 			return err
 		}
 		for _, p := range m.Properties {
-			all = append(all, wire.Property{Key: p.Key, Value: oneLine(p.Value, wire.MaxName)})
+			all = append(all, wire.Property{Key: oneLine(p.Key, wire.MaxName), Value: oneLine(p.Value, wire.MaxName)})
 		}
 		if len(all) > maxProperties {
 			return fmt.Errorf("protocol error: the helper of %s tells more than %d facts about one object", s.host.name, maxProperties)

@@ -24,11 +24,12 @@ type heartbeat struct {
 	wire     *meteredConn
 }
 
-// run returns when lost is closed, which it causes when the host is dead.
+// run returns when lost is closed, which it causes with abandon when the host is
+// dead.
 //
 // On a slow line an answer may take minutes because data is queued before it,
 // so any received byte counts as a sign of life.
-func (h *heartbeat) run(client *ssh.Client, lost <-chan struct{}) {
+func (h *heartbeat) run(client *ssh.Client, abandon func(), lost <-chan struct{}) {
 	ticker := time.NewTicker(h.interval)
 	defer ticker.Stop()
 	var answer chan struct{}
@@ -48,7 +49,7 @@ func (h *heartbeat) run(client *ssh.Client, lost <-chan struct{}) {
 			received, misses = now, 0
 		} else if misses++; misses >= keepaliveMisses {
 			fs.Debugf(nil, "ssh: no sign of life from %s, closing the connection", client.RemoteAddr())
-			_ = client.Close()
+			abandon()
 			return
 		}
 		if answer == nil || isClosed(answer) {

@@ -26,22 +26,29 @@ func newNative(host string, client *ssh.Client, below []*ssh.Client, pulse *hear
 		_ = client.Wait()
 		n.closeBelow()
 	})
-	n.helper.Go(func() { pulse.run(client, n.lost) })
+	n.helper.Go(func() { pulse.run(client, n.abandon, n.lost) })
 	return n
 }
 
 func (n *native) close() error {
-	// An error means that the connection was lost before, which is as good.
-	_ = n.client.Close()
+	n.abandon()
 	n.helper.Wait()
 	return nil
 }
 
+// abandon closes the connection, also when the host, or a jump host on the way,
+// takes nothing any more. An error means that it was lost before, which is as good.
+func (n *native) abandon() {
+	n.closeBelow()
+	_ = n.client.Close()
+}
+
 // closeBelow ends the connections to the jump hosts, also when nobody closes a
-// connection that was lost.
+// connection that was lost. The nearest is the one that is a real connection, and
+// the others end with it.
 func (n *native) closeBelow() {
-	for i := len(n.below) - 1; i >= 0; i-- {
-		_ = n.below[i].Close()
+	for _, c := range n.below {
+		_ = c.Close()
 	}
 }
 

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -121,6 +122,9 @@ func (r *Reader) fill() error {
 		var m wire.Data
 		if err = f.Decode(&m); err == nil {
 			r.data, err = r.decoder.Decode(m.Encoding, m.Data, int(min(r.end-r.off, block.ExtentSize)))
+		}
+		if err == nil && len(r.data) == 0 {
+			err = errors.New("protocol error: a frame of data without any")
 		}
 		at, r.frame = m.Offset, f
 		r.unsaid += int64(len(r.data))

@@ -203,6 +203,7 @@ func TestReader_Hostile(t *testing.T) {
 		"endless hole":   {&wire.Hole{Offset: 0, Length: 1 << 62}},
 		"hole elsewhere": {&wire.Hole{Offset: 1, Length: 10}},
 		"wrong frame":    {&wire.Sum{}},
+		"empty data":     {&wire.Data{Encoding: wire.EncodingS2, Data: []byte{0}}, data(0, 100), &wire.Done{}},
 		"lost":           {data(0, 50)},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,11 +2,13 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
@@ -144,4 +146,25 @@ func TestReader_WindowGrows(t *testing.T) {
 	}
 	r.Close()
 	usable(t, s)
+}
+
+// A helper that hangs is given up when who reads leaves.
+func TestSession_Close_hangs(t *testing.T) {
+	harness.Goroutines(t)
+	s := played(t, func(r *wire.Reader, w *wire.Writer, conn net.Conn) {
+		_ = w.Write(&wire.Opened{Path: "/disk", Size: 100, Entry: wire.Entry{Name: "disk", Kind: wire.KindFile, Size: 100}})
+		_ = w.Write(&wire.Done{})
+		drain(r)
+	})
+	r, err := s.OpenReader(t.Context(), "/disk", 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Close(ctx, false, 0); !errors.Is(err, context.DeadlineExceeded) || s.alive() {
+		t.Errorf("got %v, alive %v", err, s.alive())
+	}
+	s.drain = 50 * time.Millisecond
+	r.Close()
 }

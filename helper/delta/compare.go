@@ -60,23 +60,22 @@ func Root(ctx context.Context, src Source, r block.Range, progress func(done int
 		g.Go(func() error { return scan.run(working) })
 	}
 	g.Go(func() error {
-		last := time.Now()
-		for i := range r.Extents() {
-			var e *extent
+		alive := time.NewTicker(progressEvery) // also while a slow disk is waited for
+		defer alive.Stop()
+		done := int64(0)
+		for i := int64(0); i < r.Extents(); {
 			select {
-			case e = <-scan.order[i%int64(len(scan.order))]:
+			case e := <-scan.order[i%int64(len(scan.order))]:
+				root.Add(e.digest)
+				done = e.offset + int64(e.length) - r.Offset
+				scan.recycle(e)
+				i++
+			case <-alive.C:
+				if err := progress(done); err != nil {
+					return err
+				}
 			case <-working.Done():
 				return context.Cause(working)
-			}
-			root.Add(e.digest)
-			done := e.offset + int64(e.length) - r.Offset
-			scan.recycle(e)
-			if time.Since(last) < progressEvery {
-				continue
-			}
-			last = time.Now()
-			if err := progress(done); err != nil {
-				return err
 			}
 		}
 		return nil

@@ -67,7 +67,7 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 	defer putBuffer(s.scratch)
 	g, working := errgroup.WithContext(ctx)
 	unwatch := func() bool { return true }
-	if st, ok := src.(*Stream); ok {
+	if st, ok := src.(interface{ Stop(error) }); ok { // a Stream, perhaps wrapped
 		unwatch = context.AfterFunc(working, func() { st.Stop(context.Cause(working)) })
 	}
 	for range s.scan.workers() {
