@@ -165,7 +165,7 @@ func TestRoot_Progress(t *testing.T) {
 			}
 			last, calls = done, calls+1
 			return nil
-		}); err != nil || calls < 15 || last == 0 {
+		}); err != nil || calls < 6 || last == 0 {
 			t.Errorf("%v, %d reports", err, calls)
 		}
 		full := errors.New("nobody listens")
