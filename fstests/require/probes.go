@@ -35,6 +35,10 @@ var probes = map[Thing]func() error{
 	Sftp:    program("sftp", "openssh-client"),
 	Restic:  program("restic", "restic"),
 	Borg:    program("borg", "borgbackup"),
+	VM:      sync.OnceValue(probeVM),
+	LVM:     program("lvm", "lvm2"),
+	Mdadm:   program("mdadm", "mdadm"),
+	Btrfs:   program("mkfs.btrfs", "btrfs-progs"),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.

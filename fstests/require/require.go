@@ -39,6 +39,10 @@ const (
 	Sftp    Thing = "sftp"    // OpenSSH's sftp program
 	Restic  Thing = "restic"  // the restic program
 	Borg    Thing = "borg"    // the borg program
+	VM      Thing = "vm"      // what fstests/vm needs: an emulator, a kernel and dmsetup
+	LVM     Thing = "lvm"     // the tools of LVM
+	Mdadm   Thing = "mdadm"   // the tool of Linux's software RAID
+	Btrfs   Thing = "btrfs"   // mkfs.btrfs
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
