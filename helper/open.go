@@ -124,6 +124,9 @@ func (s *session) receive(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := o.Reclaim(r.ctx, m.Offset, m.Length); err != nil {
+		return err
+	}
 	return s.w.Write(sum)
 }
 

@@ -102,6 +102,7 @@ type Object struct {
 	shared   bool // followers can prove the claim
 
 	noPunch, noZeroOut atomic.Bool // learned from the first refusal
+	thin               thin
 
 	cache pageCache
 

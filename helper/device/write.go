@@ -59,6 +59,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if o.info.ReadOnly {
 		return nil, o.giveUp(refuse(ErrReadOnly, "open", path, "the device is read-only"))
 	}
+	if err := o.findThin(); err != nil {
+		return nil, o.giveUp(err)
+	}
 	size, notice, err := common(path, o.info, w)
 	if err != nil {
 		return nil, o.giveUp(err)
@@ -91,6 +94,9 @@ func common(path string, info Info, w WriteOptions) (size int64, notice string, 
 
 // openImage opens an existing image file to be updated in place.
 func openImage(path string, info Info, w WriteOptions) (*Object, error) {
+	if where := kernelTree(filepath.Dir(path)); where != "" {
+		return nil, refuse(ErrRefused, "open", path, "is a regular file, in memory, where a device under %s is meant: remove it and check the device name", where)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fail("open", path, err)

@@ -35,6 +35,9 @@ const zeroStep = 1 << 30
 // where that is possible. It returns errNoPunch where zeros must be written;
 // part of the range may be zero by then.
 func (o *Object) punch(off, n int64) error {
+	if o.thin.chunk > 0 {
+		return o.punchThin(off, n)
+	}
 	for n > 0 {
 		step := min(n, zeroStep)
 		if err := o.punchStep(off, step); err != nil {

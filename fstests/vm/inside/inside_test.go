@@ -4,6 +4,8 @@ package inside
 
 import (
 	"context"
+	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -98,4 +100,47 @@ func sync(t *testing.T, src, dst string, size int64, streams int) {
 	}
 	harness.Settle(t, dst)
 	harness.Same(t, src, dst)
+}
+
+// refused checks code and text of an error.
+func refused(t *testing.T, err error, code wire.Code, words ...string) {
+	t.Helper()
+	if !errors.Is(err, code) {
+		t.Fatalf("got %v, want code %d", err, code)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not say %q", err, word)
+		}
+	}
+}
+
+// reload changes the table of a device of the device mapper.
+func reload(t *testing.T, dev, table string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "table")
+	if err := os.WriteFile(file, []byte(table), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "dmsetup", "reload", dev, file)
+	run(t, "dmsetup", "resume", dev)
+}
+
+// copyOnce is a copy that may fail.
+func copyOnce(t *testing.T, src, dst string, size int64) error {
+	t.Helper()
+	from, err := opened(t, src, -1, false)
+	if err != nil {
+		return err
+	}
+	defer from.Close(context.Background(), false, 0)
+	to, err := opened(t, dst, size, true)
+	if err != nil {
+		return err
+	}
+	defer to.Close(context.Background(), false, 0)
+	if _, err := host.Join(t.Context(), from, to, block.Range{Length: size, BlockSize: block.DefaultSize}, func(int64) {}); err != nil {
+		return err
+	}
+	return to.Close(t.Context(), true, 1)
 }
