@@ -36,7 +36,12 @@ func Guest() {
 
 // prepare makes the usual surroundings of a program.
 func prepare() error {
-	for _, m := range [][2]string{{"/proc", "proc"}, {"/sys", "sysfs"}, {"/dev", "devtmpfs"}, {"/tmp", "tmpfs"}, {"/run", "tmpfs"}} {
+	for _, m := range [][2]string{
+		{"/proc", "proc"}, {"/sys", "sysfs"}, {"/dev", "devtmpfs"}, {"/dev/shm", "tmpfs"}, {"/tmp", "tmpfs"}, {"/run", "tmpfs"},
+	} {
+		if err := os.MkdirAll(m[0], 0o755); err != nil {
+			return err
+		}
 		if err := unix.Mount(m[1], m[0], m[1], 0, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m[0], err)
 		}

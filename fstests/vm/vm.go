@@ -54,11 +54,11 @@ func Run(ctx context.Context, init string, c Command, stdout io.Writer) (code in
 	}
 	out := &output{w: stdout}
 	if err := boot(ctx, kernel, initrd, console, out); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, tail(console))
+		return 0, fmt.Errorf("%w; the last messages of its kernel:\n%s", err, tail(console))
 	}
 	code, err = out.end()
 	if err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, tail(console))
+		return 0, fmt.Errorf("%w; the last messages of its kernel:\n%s", err, tail(console))
 	}
 	return code, nil
 }
@@ -124,7 +124,7 @@ func (o *output) end() (int, error) {
 	text, found := strings.CutPrefix(string(o.last), endMark)
 	code, err := strconv.Atoi(strings.TrimSpace(text))
 	if !found || err != nil {
-		return 0, errors.New("the machine ended before the program did; the last messages of its kernel:")
+		return 0, errors.New("the machine ended before the program did")
 	}
 	return code, nil
 }
