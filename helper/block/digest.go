@@ -123,7 +123,10 @@ var zeros = sync.OnceValue(func() *zeroTable {
 })
 
 // RootHash computes the root of a range from its extent digests, given in order.
-type RootHash struct{ h hash.Hash }
+type RootHash struct {
+	h    hash.Hash
+	last Digest // what Add hashes: the argument would be allocated
+}
 
 // NewRootHash starts the root of r. The offset of r is not part of it: equal
 // content has equal roots wherever it lies.
@@ -131,11 +134,14 @@ func NewRootHash(r Range) *RootHash {
 	h := sha256.New()
 	head := binary.BigEndian.AppendUint32(nil, uint32(r.BlockSize))
 	h.Write(binary.BigEndian.AppendUint64(head, uint64(r.Length)))
-	return &RootHash{h}
+	return &RootHash{h: h}
 }
 
 // Add appends the digest of the next extent.
-func (r *RootHash) Add(d Digest) { r.h.Write(d[:]) }
+func (r *RootHash) Add(d Digest) {
+	r.last = d
+	r.h.Write(r.last[:])
+}
 
 // Sum returns the root of what was added.
 func (r *RootHash) Sum() Digest {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"runtime"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -22,7 +21,7 @@ func (m memory) Data(off, end int64) (start, stop int64, _ error) { return off, 
 
 // connect runs a transfer over pipes of the standard library, in real time, and returns how many bytes the sender
 // wrote.
-func connect(t testing.TB, src Source, tgt Target, r block.Range) int64 {
+func connect(t testing.TB, src Source, tgt Target, r block.Range, window int64) int64 {
 	upR, upW := io.Pipe()
 	downR, downW := io.Pipe()
 	sender, receiver := newLink(downR, upW, 16), newLink(upR, downW, 16)
@@ -31,10 +30,10 @@ func connect(t testing.TB, src Source, tgt Target, r block.Range) int64 {
 	go receiver.read(upR, over)
 	received := make(chan error, 1)
 	go func() {
-		_, err := Receive(context.Background(), receiver, tgt, r, Window)
+		_, err := Receive(context.Background(), receiver, tgt, r, window)
 		received <- err
 	}()
-	if _, err := Send(context.Background(), sender, src, r, Window, wire.CompressAuto); err != nil {
+	if _, err := Send(context.Background(), sender, src, r, window, wire.CompressAuto); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-received; err != nil {
@@ -48,29 +47,38 @@ func connect(t testing.TB, src Source, tgt Target, r block.Range) int64 {
 	return sender.w.Written()
 }
 
-// A longer range takes no more memory, and few allocations for each extent.
+// A longer range allocates no more than a short one: nothing is allocated for each extent.
 func TestTransfer_Allocations(t *testing.T) {
-	const short, long = 8, 40 // extents
+	const window, short, long = 8, 16, 32 // extents
 	source := image(long*block.ExtentSize, 1)
-	measure := func(extents int) (allocs, bytes float64) {
-		size := extents * block.ExtentSize
-		target := memory(changed(source[:size], 4096, 100, 5))
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		connect(t, memory(source), target, rangeOf(size, 4096))
-		runtime.ReadMemStats(&after)
-		return float64(after.Mallocs - before.Mallocs), float64(after.TotalAlloc - before.TotalAlloc)
+	someZeros := bytes.Clone(source)
+	for i := 0; i < len(someZeros); i += 64 << 10 {
+		clear(someZeros[i:][:8<<10])
 	}
-	measure(long) // fills the pools
-	a, b := measure(short)
-	c, d := measure(long)
-	allocs, bytes := (c-a)/(long-short), (d-b)/(long-short)
-	t.Logf("%.1f allocations and %.0f bytes for each extent with scattered changes", allocs, bytes)
-	if allocs > 60 {
-		t.Errorf("%.1f allocations for each extent", allocs)
-	}
-	if bytes > block.ExtentSize { // the race detector loses buffers of pools, hence so many
-		t.Errorf("%.0f bytes allocated for each extent", bytes)
+	for _, c := range []struct {
+		name           string
+		source, target []byte
+	}{
+		{"identical", source, source},
+		{"scattered", source, changed(source, 4096, 100, 5)},
+		{"first copy", source, make([]byte, len(source))},
+		{"all becomes zero", make([]byte, len(source)), source},
+		{"some becomes zero", someZeros, source},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := memory(bytes.Clone(c.target))
+			measure := func(extents int) float64 {
+				size := extents * block.ExtentSize
+				return testing.AllocsPerRun(2, func() {
+					copy(now, c.target)
+					connect(t, memory(c.source[:size]), now[:size], rangeOf(size, 4096), window)
+				})
+			}
+			a, b := measure(short), measure(long)
+			if each := (b - a) / (long - short); each > allocationsPerExtent {
+				t.Errorf("%.2f allocations for each extent: %.0f for %d, %.0f for %d", each, a, short, b, long)
+			}
+		})
 	}
 }
 
@@ -84,7 +92,7 @@ func benchmark(b *testing.B, source, target []byte) {
 		b.StopTimer()
 		copy(now, target)
 		b.StartTimer()
-		wire = connect(b, memory(source), memory(now), r)
+		wire = connect(b, memory(source), memory(now), r, Window)
 	}
 	b.ReportMetric(float64(wire)/float64(r.Length), "sent/byte")
 	if !bytes.Equal(now, source) {

@@ -33,11 +33,10 @@ func (s *sender) take(f *wire.Frame) error {
 	case wire.TypeBlocks:
 		return s.takeBlocks(f)
 	case wire.TypeApplied:
-		var m wire.Applied
-		if err := f.Decode(&m); err != nil {
+		if err := f.Decode(&s.applied); err != nil {
 			return err
 		}
-		return s.takeApplied(m.Extent)
+		return s.takeApplied(s.applied.Extent)
 	case wire.TypeResend:
 		var m wire.Resend
 		if err := f.Decode(&m); err != nil {
@@ -55,8 +54,8 @@ func (s *sender) take(f *wire.Frame) error {
 }
 
 func (s *sender) takeDigests(f *wire.Frame) error {
-	var m wire.Digests
-	if err := f.Decode(&m); err != nil {
+	m := &s.digests
+	if err := f.Decode(m); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -73,8 +72,8 @@ func (s *sender) takeDigests(f *wire.Frame) error {
 }
 
 func (s *sender) takeBlocks(f *wire.Frame) error {
-	var m wire.Blocks
-	if err := f.Decode(&m); err != nil {
+	m := &s.blocks
+	if err := f.Decode(m); err != nil {
 		return err
 	}
 	s.mu.Lock()

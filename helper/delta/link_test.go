@@ -122,8 +122,8 @@ func (l *link) read(in io.Reader, done <-chan struct{}) {
 	r := wire.NewReader(in)
 	defer close(l.gone)
 	for {
-		var f wire.Frame
-		if f, l.err = r.Next(); l.err != nil {
+		f, err := r.Next()
+		if l.err = err; err != nil {
 			return
 		}
 		if f.Type == l.mute {
@@ -131,7 +131,9 @@ func (l *link) read(in io.Reader, done <-chan struct{}) {
 			continue
 		}
 		if l.edit != nil {
-			l.edit(&f)
+			edited := f // allocated, which f is not
+			l.edit(&edited)
+			f = edited
 		}
 		select {
 		case l.inbox <- f:

@@ -37,7 +37,13 @@ type receiver struct {
 	root   *block.RootHash
 	sum    wire.Summary // owned by run
 	apply  applier
-	blocks wire.Blocks // reused by run
+
+	// Messages are reused: one on the stack would be allocated for each extent.
+	// Owned by run.
+	advance wire.Advance
+	want    wire.Want
+	blocks  wire.Blocks
+	applied wire.Applied
 }
 
 // Receive brings range r of tgt to the content that the sender at the other end
@@ -151,17 +157,15 @@ func (rc *receiver) run(ctx context.Context) error {
 func (rc *receiver) take(f *wire.Frame) error {
 	switch f.Type {
 	case wire.TypeAdvance:
-		var m wire.Advance
-		if err := f.Decode(&m); err != nil {
+		if err := f.Decode(&rc.advance); err != nil {
 			return err
 		}
-		return rc.takeAdvance(&m)
+		return rc.takeAdvance(&rc.advance)
 	case wire.TypeWant:
-		var m wire.Want
-		if err := f.Decode(&m); err != nil {
+		if err := f.Decode(&rc.want); err != nil {
 			return err
 		}
-		return rc.takeWant(m.Extent)
+		return rc.takeWant(rc.want.Extent)
 	case wire.TypePatch:
 		return rc.takePatch(f)
 	case wire.TypeFinish:
@@ -286,9 +290,8 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 	if err := rc.settle(); err != nil || zero {
 		return err
 	}
-	m := wire.Applied{}
-	m.Extent = p.Extent
-	return rc.link.Write(&m)
+	rc.applied.Extent = p.Extent
+	return rc.link.Write(&rc.applied)
 }
 
 // finish makes the range durable and answers with what it now is.

@@ -42,8 +42,15 @@ type sender struct {
 	floor   int64        // extents settled; owned by run
 	told    int64        // floor of the last Advance; owned by run
 	root    *block.RootHash
-	patch   wire.Patch // reused by run
-	scratch *[]byte    // data of patch; owned by run
+	scratch *[]byte // data of patch; owned by run
+
+	// Messages are reused: one on the stack would be allocated for each extent.
+	patch    wire.Patch // owned by run, like the next two
+	want     wire.Want
+	advanced wire.Advance
+	applied  wire.Applied // owned by hear, like the next two
+	digests  wire.Digests
+	blocks   wire.Blocks
 }
 
 // Send brings the receiver at the other end of link to the content of range r of
@@ -161,9 +168,8 @@ func (s *sender) settle(e *extent, theirs block.Digest) error {
 		err = s.sendPatch(e, againstZero)
 	default:
 		s.park(e, stateWanted)
-		want := wire.Want{}
-		want.Extent = e.index
-		err = s.link.Write(&want)
+		s.want.Extent = e.index
+		err = s.link.Write(&s.want)
 	}
 	return err
 }
@@ -213,7 +219,8 @@ func (s *sender) advance() error {
 		return nil
 	}
 	s.told = s.floor
-	return s.link.Write(&wire.Advance{Floor: s.floor, Limit: limit})
+	s.advanced = wire.Advance{Floor: s.floor, Limit: limit}
+	return s.link.Write(&s.advanced)
 }
 
 // answer handles the extents that the receiver spoke of.
@@ -245,7 +252,7 @@ func (s *sender) nextReady() (*extent, state) {
 		return nil, stateScanned
 	}
 	e := s.ready[0]
-	s.ready = s.ready[1:]
+	s.ready = append(s.ready[:0], s.ready[1:]...) // few, and none is allocated anew
 	switch e.state {
 	case stateSettled:
 		delete(s.pending, e.index)

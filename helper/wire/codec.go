@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
@@ -39,8 +40,13 @@ type bulk interface {
 // Unmarshal decodes the payload of a frame into m and validates it. Byte slices
 // of m alias the payload and are valid as long as it is.
 func Unmarshal(payload []byte, m Message) error {
-	d := decoder{buf: payload}
-	m.decode(&d)
+	d := decoders.Get().(*decoder)
+	defer func() {
+		*d = decoder{}
+		decoders.Put(d)
+	}()
+	d.buf = payload
+	m.decode(d)
 	switch {
 	case d.err != nil:
 		return fmt.Errorf("%T: %w", m, d.err)
@@ -52,6 +58,9 @@ func Unmarshal(payload []byte, m Message) error {
 	}
 	return nil
 }
+
+// decoders are reused, since there are several frames for each extent.
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 // Marshal encodes the payload of m with its bulk behind b.
 func Marshal(b []byte, m Message) []byte {
