@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -114,4 +115,14 @@ func BenchmarkScattered1pc(b *testing.B) {
 
 func BenchmarkFirstCopy(b *testing.B) {
 	benchmark(b, image(benchSize, 1), make([]byte, benchSize))
+}
+
+// BenchmarkHoles is a range of nothing.
+func BenchmarkHoles(b *testing.B) {
+	const size = 16 << 30
+	src, tgt := memdev.New(size), memdev.New(size)
+	b.SetBytes(size)
+	for b.Loop() {
+		connect(b, src, tgt, block.Range{Length: size, BlockSize: block.DefaultSize}, Window)
+	}
 }

@@ -70,7 +70,9 @@ func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Ran
 	}
 	g.Go(func() error { return rc.announce(working) })
 	g.Go(func() error { return rc.run(working) })
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	rc.scan.retire()
+	if err != nil {
 		return nil, ended(ctx, err)
 	}
 	return &rc.sum, nil
@@ -79,8 +81,10 @@ func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Ran
 // announce sends the extent digests in order, within the window.
 func (rc *receiver) announce(ctx context.Context) error {
 	var batch wire.Digests
+	weight := 0 // of the extents in batch
 	for i := range rc.r.Extents() {
 		if !rc.allowed(i) {
+			weight = 0
 			if err := rc.sendDigests(&batch); err != nil {
 				return err
 			}
@@ -98,7 +102,9 @@ func (rc *receiver) announce(ctx context.Context) error {
 		rc.known[i%rc.window] = e
 		rc.mu.Unlock()
 		batch.Add(e.digest)
-		if n := int64(batch.Len()); n == announceBatch || n > i || i == rc.r.Extents()-1 {
+		weight += e.weight()
+		if weight >= announceBatch*holesPerExtent || int64(batch.Len()) > i || i == rc.r.Extents()-1 {
+			weight = 0
 			if err := rc.sendDigests(&batch); err != nil {
 				return err
 			}

@@ -31,6 +31,19 @@ type extent struct {
 	sentData, sentZero int64 // sender: bytes of the last patch sent; owned by run
 }
 
+// holesPerExtent is how many holes count as much as one extent that is read, for
+// how often the ends tell each other how far they are. Holes come a million a
+// second, and frames cost more than they do.
+const holesPerExtent = 16
+
+// weight is what e counts, in holes.
+func (e *extent) weight() int {
+	if e.hole {
+		return 1
+	}
+	return holesPerExtent
+}
+
 // state is how far an extent is, at one end.
 type state uint8
 
@@ -85,7 +98,7 @@ func (s *scanner) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if e == nil {
-			e = &extent{sums: make([]block.Digest, block.Count(block.ExtentSize, s.r.BlockSize))}
+			e = extents.Get().(*extent)
 		}
 		more, err := s.take(e)
 		if err != nil {
@@ -121,6 +134,7 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 	e.state, e.short = stateScanned, e.short[:0]
 	e.sentData, e.sentZero = 0, 0
 	end := e.offset + int64(e.length)
+	e.fit(block.Count(e.length, s.r.BlockSize))
 	if s.stop <= e.offset {
 		s.start, s.stop, err = s.src.Data(e.offset, s.r.Offset+s.r.Length)
 		if err != nil {
@@ -131,6 +145,14 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 		e.setZero(s.r.BlockSize)
 	}
 	return true, nil
+}
+
+// fit makes room for the digests of that many blocks.
+func (e *extent) fit(blocks int) {
+	if cap(e.sums) < blocks {
+		e.sums = make([]block.Digest, blocks)
+	}
+	e.sums = e.sums[:blocks]
 }
 
 // read fills e from the source.
@@ -170,6 +192,19 @@ func (s *scanner) recycle(e *extent) {
 	}
 	s.free <- e
 }
+
+// retire gives all extents back that are free, when no worker runs any more.
+func (s *scanner) retire() {
+	for len(s.free) > 0 {
+		if e := <-s.free; e != nil {
+			extents.Put(e)
+		}
+	}
+}
+
+// extents keeps extents between two ranges: a disk has many, and what they take
+// would be cleared and collected for each.
+var extents = sync.Pool{New: func() any { return new(extent) }}
 
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, block.ExtentSize)

@@ -41,6 +41,7 @@ type sender struct {
 	sum     wire.Summary // owned by run
 	floor   int64        // extents settled; owned by run
 	told    int64        // floor of the last Advance; owned by run
+	weight  int          // of the extents settled since; owned by run
 	root    *block.RootHash
 	scratch *[]byte // data of patch; owned by run
 
@@ -88,7 +89,9 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 		}
 		return err
 	})
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	s.scan.retire()
+	if err != nil {
 		return nil, ended(ctx, err)
 	}
 	return &s.sum, nil
@@ -155,6 +158,7 @@ func (s *sender) idle() bool {
 func (s *sender) settle(e *extent, theirs block.Digest) error {
 	s.root.Add(e.digest)
 	s.floor++
+	s.weight += e.weight()
 	s.count(e)
 	var err error
 	switch {
@@ -210,7 +214,7 @@ func (s *sender) advance() error {
 	limit := max(s.limit, min(oldest+s.window, s.r.Extents()))
 	starved := s.heard == s.limit && limit > s.limit
 	moved := s.floor - s.told
-	due := starved || moved >= advanceStep || moved > 0 && s.floor == s.r.Extents()
+	due := starved || s.weight >= advanceStep*holesPerExtent || moved > 0 && s.floor == s.r.Extents()
 	if due {
 		s.limit = limit
 	}
@@ -218,7 +222,7 @@ func (s *sender) advance() error {
 	if !due {
 		return nil
 	}
-	s.told = s.floor
+	s.told, s.weight = s.floor, 0
 	s.advanced = wire.Advance{Floor: s.floor, Limit: limit}
 	return s.link.Write(&s.advanced)
 }
