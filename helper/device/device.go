@@ -106,6 +106,10 @@ type Object struct {
 
 	cache pageCache
 
+	// synced: nothing was written since Sync was called, and it was called. The
+	// first call is for what an earlier run may have left in the cache.
+	synced atomic.Bool
+
 	mu     sync.Mutex
 	failed error // first failure of Sync; sticky, since the kernel reports it once
 	closed bool

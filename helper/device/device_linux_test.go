@@ -255,3 +255,31 @@ func TestObject_NoSpace(t *testing.T) {
 	}
 	o.Abort()
 }
+
+// A sync is done once, and again after everything that writes.
+func TestSync_WhenSomethingWasWritten(t *testing.T) {
+	o, err := OpenWrite(filepath.Join(t.TempDir(), "disk.img"), WriteOptions{Size: mib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if o.synced.Load() {
+		t.Error("what was there before counts as synced")
+	}
+	for name, change := range map[string]func() error{
+		"nothing": func() error { return nil },
+		"write":   func() error { _, err := o.WriteAt([]byte("x"), 1); return err },
+		"zero":    func() error { return o.Zero(0, mib) },
+		"part":    func() error { return o.Zero(3, 7) },
+	} {
+		if err := o.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if o.synced.Load() != (name == "nothing") {
+			t.Errorf("after %s: synced is %v", name, o.synced.Load())
+		}
+	}
+}

@@ -41,6 +41,7 @@ func (o *Object) WriteAt(p []byte, off int64) (int, error) {
 	}
 	o.cache.before(o.f, off, int64(len(p)))
 	n, err := o.raw().WriteAt(p, off)
+	o.synced.Store(false) // afterwards: a sync at the same time may have missed it
 	if err != nil {
 		return n, failAt("write", o.path, off+int64(n), err)
 	}
@@ -100,6 +101,7 @@ func (o *Object) Zero(off, n int64) error {
 		return o.writeZeros(off, n)
 	}
 	err := o.punch(lo, hi-lo)
+	o.synced.Store(false)
 	if errors.Is(err, errNoPunch) {
 		return o.writeZeros(off, n)
 	}
@@ -136,12 +138,14 @@ func (o *Object) writeZeros(off, n int64) error {
 	return nil
 }
 
-// Sync makes everything written so far durable. A failure is sticky: the kernel
+// Sync makes everything written so far durable. It costs nothing when that is
+// so already: a sparse image has thousands of ranges in which nothing changes,
+// and each sync empties the cache of a disk. A failure is sticky: the kernel
 // reports it once and then forgets the lost pages.
 func (o *Object) Sync() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.failed == nil && o.write {
+	if o.failed == nil && o.write && !o.synced.Swap(true) {
 		o.failed = fail("sync", o.path, dataSync(o.f))
 		o.cache.didSync(o.f)
 	}
