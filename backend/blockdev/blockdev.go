@@ -64,12 +64,24 @@ func DefaultRemote(name, backend string) {
 	}
 }
 
-// offered is set when this process exists to compare.
-var offered atomic.Bool
+// offered is above 0 while something exists to compare.
+var offered atomic.Int32
 
-// OfferHashes makes all remotes offer SHA-256 sums, as the option hashes does for
-// one. It is for programs and commands whose purpose is to compare.
-func OfferHashes() { offered.Store(true) }
+// OfferHashes makes all remotes offer SHA-256 sums until stop is called, as the
+// option hashes does for one. It is for programs and commands whose purpose is to
+// compare.
+func OfferHashes() (stop func()) {
+	offered.Add(1)
+	return func() { offered.Add(-1) }
+}
+
+// heed offers hashes from now on when ctx asks for checksums. A server keeps an Fs
+// for requests with different settings.
+func (f *Fs) heed(ctx context.Context) {
+	if fs.GetConfig(ctx).CheckSum {
+		f.hashes.Store(true)
+	}
+}
 
 // Options is the configuration of a remote.
 type Options struct {
@@ -137,9 +149,9 @@ type Fs struct {
 	root     string // as rclone gave it, without a slash at the end
 	opt      Options
 	features *fs.Features
-	hashes   bool      // SHA-256 is offered
-	warned   sync.Once // of flags that skip devices
-	unused   sync.Once // said that the reference is not used
+	hashes   atomic.Bool // SHA-256 is offered
+	warned   sync.Once   // of flags that skip devices
+	unused   sync.Once   // said that the reference is not used
 }
 
 // NewFs makes the Fs of root. When root is an object, the Fs is that of its
@@ -149,15 +161,15 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 	if err := configstruct.Set(m, &f.opt); err != nil {
 		return nil, err
 	}
-	ci := fs.GetConfig(ctx)
-	f.hashes = f.opt.Hash || ci.CheckSum || offered.Load()
+	f.hashes.Store(f.opt.Hash)
+	f.heed(ctx)
 	f.features = (&fs.Features{
 		CanHaveEmptyDirectories: true,
 		ReadMetadata:            true,
 		ReadMimeType:            true,
 		ServerSideAcrossConfigs: true,
 		SlowHash:                true,
-		NoMultiThreading:        f.hashes, // one pass gives the hash too
+		NoMultiThreading:        f.Hashes().Count() > 0, // one pass gives the hash too
 		ChunkWriterDoesntSeek:   true,
 	}).Fill(ctx, f)
 	if !f.opt.Chunks {
@@ -195,6 +207,8 @@ func (f *Fs) warn(ctx context.Context, e wire.Entry) {
 		flag = "--ignore-existing"
 	case time.Duration(ci.ModifyWindow) > time.Second:
 		flag = "--modify-window"
+	case ci.CheckSum:
+		flag = "--checksum, when the other side has no SHA-256 sums,"
 	}
 	if flag == "" || e.Kind != wire.KindBlock {
 		return

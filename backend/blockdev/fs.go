@@ -33,7 +33,7 @@ func (f *Fs) Precision() time.Duration { return time.Nanosecond }
 
 // Hashes are none unless asked for, so that a sync is one pass.
 func (f *Fs) Hashes() hash.Set {
-	if f.hashes {
+	if f.hashes.Load() || offered.Load() > 0 {
 		return hash.NewHashSet(hash.SHA256)
 	}
 	return hash.NewHashSet()
@@ -48,6 +48,7 @@ func (f *Fs) List(ctx context.Context, dir string) (fs.DirEntries, error) {
 	if at.host == nil {
 		return f.listHosts()
 	}
+	f.heed(ctx)
 	var listed []wire.Entry
 	var ids []string
 	err = at.ask(ctx, func(s *host.Session) error {
@@ -72,6 +73,7 @@ func (f *Fs) List(ctx context.Context, dir string) (fs.DirEntries, error) {
 		if e.Kind == wire.KindDir {
 			entries = append(entries, fs.NewDir(remote, time.Unix(0, e.ModTime)))
 		} else {
+			names.saw(e, place{at.host, path.Join(at.path, e.Name)}, time.Now())
 			entries = append(entries, f.newObject(remote, e))
 		}
 	}
@@ -80,12 +82,12 @@ func (f *Fs) List(ctx context.Context, dir string) (fs.DirEntries, error) {
 
 // listHosts lists this machine and the hosts that the ssh config file names.
 func (f *Fs) listHosts() (fs.DirEntries, error) {
-	names, err := host.Known(f.opt.Config)
+	known, err := host.Known(f.opt.Config)
 	if err != nil {
 		return nil, classify(err)
 	}
 	entries := fs.DirEntries{}
-	for _, name := range names {
+	for _, name := range known {
 		entries = append(entries, fs.NewDir(name, time.Time{}))
 	}
 	return entries, nil
@@ -98,8 +100,9 @@ func (f *Fs) NewObject(ctx context.Context, remote string) (fs.Object, error) {
 		return nil, err
 	}
 	if at.host == nil || at.path == "/" {
-		return nil, fs.ErrorIsDir
+		return nil, errNoPath
 	}
+	f.heed(ctx)
 	entry, err := f.stat(ctx, at)
 	switch {
 	case errors.Is(err, wire.CodeNotFound):
@@ -112,6 +115,7 @@ func (f *Fs) NewObject(ctx context.Context, remote string) (fs.Object, error) {
 		return nil, fs.ErrorIsDir
 	}
 	f.warn(ctx, entry)
+	names.saw(entry, at, time.Now())
 	return f.newObject(remote, entry), nil
 }
 

@@ -19,6 +19,7 @@ type Object struct {
 	remote string
 	entry  wire.Entry // as of the last look
 	found  time.Time  // when that was first
+	told   sync.Once  // of the reference
 }
 
 func (f *Fs) newObject(remote string, e wire.Entry) *Object {
@@ -127,6 +128,9 @@ func (o *Object) Remove(ctx context.Context) error {
 	at, err := o.fs.place(o.remote)
 	if err != nil {
 		return err
+	}
+	if err := refuseAlias(ctx, o.entry.ID, at); err != nil {
+		return once(ctx, err)
 	}
 	return at.with(ctx, func(s *host.Session) error { return s.Remove(ctx, at.path) })
 }

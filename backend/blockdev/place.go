@@ -25,6 +25,9 @@ type place struct {
 var errNoHost = fserrors.NoRetryError(errors.New(
 	"no host is named: write blockdev:host/path, blockdev:localhost/path for this machine, or set the option host"))
 
+// errNoPath is for a host where a device or image should be named.
+var errNoPath = fserrors.NoRetryError(fmt.Errorf("%w: name a device or image on a host, as in blockdev:host/dev/sda", fs.ErrorIsDir))
+
 // errNotSSH keeps a user or port of localhost from being overlooked: who writes
 // them means another machine, behind a tunnel or in a container.
 var errNotSSH = fserrors.NoRetryError(errors.New(
@@ -39,6 +42,9 @@ func (f *Fs) place(remote string) (place, error) {
 	}
 	cfg := f.opt.Config
 	if cfg.Host != "" {
+		if strings.ContainsAny(cfg.Host, "@:[") { // as it is written in paths
+			cfg = cfg.At(cfg.Host)
+		}
 		if cfg.Host == host.Localhost && (cfg.User != "" || cfg.Port != "") {
 			return place{}, errNotSSH
 		}

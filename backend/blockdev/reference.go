@@ -37,7 +37,7 @@ func (o *Object) reference(ctx context.Context) (*device.Object, error) {
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		fs.Debugf(o, "there is no reference %s: reading all", name)
+		o.told.Do(func() { fs.Infof(o, "there is no reference %s: reading all", name) })
 		return nil, nil
 	case err != nil:
 		return nil, refuse("reference: %w", err)
@@ -53,6 +53,7 @@ func (o *Object) reference(ctx context.Context) (*device.Object, error) {
 	if err != nil {
 		return nil, refuse("reference: %w", err)
 	}
+	o.told.Do(func() { fs.Infof(o, "reading what differs from the reference %s", name) })
 	return ref, nil
 }
 

@@ -3,11 +3,13 @@
 package main
 
 import (
+	"context"
 	"slices"
 
 	_ "github.com/rclone/rclone/backend/all"
 	"github.com/rclone/rclone/cmd"
 	_ "github.com/rclone/rclone/cmd/all"
+	"github.com/rclone/rclone/fs/rc"
 	_ "github.com/rclone/rclone/lib/plugin"
 	"github.com/spf13/cobra"
 
@@ -16,13 +18,24 @@ import (
 
 // comparing are the commands that exist to compare. They ask for sums only where
 // they are offered, and would go by the size alone.
-var comparing = []string{"check", "checksum", "hashsum", "lsf", "lsjson"}
+var comparing = []string{"check", "checksum", "cryptcheck", "hashsum", "lsf", "lsjson"}
+
+// comparingCalls are those of the remote control.
+var comparingCalls = []string{"operations/check"}
 
 func main() {
 	blockdev.DefaultRemote("local", "local")
 	for _, c := range cmd.Root.Commands() {
 		if slices.Contains(comparing, c.Name()) {
 			c.PreRun = func(*cobra.Command, []string) { blockdev.OfferHashes() }
+		}
+	}
+	for _, path := range comparingCalls {
+		call := rc.Calls.Get(path)
+		run := call.Fn
+		call.Fn = func(ctx context.Context, in rc.Params) (rc.Params, error) {
+			defer blockdev.OfferHashes()()
+			return run(ctx, in)
 		}
 	}
 	cmd.Main()
