@@ -31,6 +31,9 @@ type Difference struct {
 	ZeroedBlocks  int64         `json:"zeroedBlocks"`  //
 	Wire          int64         `json:"wire"`          // crossed the network for the comparison
 	Took          time.Duration `json:"took"`          // nanoseconds
+
+	// InUse says why a copy would be refused now, as far as the host tells.
+	InUse []string `json:"inUse,omitempty"`
 }
 
 // String names p for people.
@@ -77,12 +80,12 @@ type pair struct {
 func openPair(ctx context.Context, from, to place) (*pair, error) {
 	src, err := openSource(ctx, from)
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	dst, err := openSource(ctx, to)
 	if err != nil {
 		src.close()
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	p := &pair{from, to, src, dst}
 	if id := identity(src.s, src.opened.Entry); id != "" && id == identity(dst.s, dst.opened.Entry) {
@@ -109,8 +112,8 @@ func (p *pair) again(ctx context.Context) (*pair, error) {
 // close gives both sessions back, and returns the bytes that crossed the network.
 func (p *pair) close() int64 { return p.src.close() + p.dst.close() }
 
-// common is the number of bytes that a copy would compare, with the refusals that
-// it would meet.
+// common is the number of bytes that a copy would compare, or its refusal of the
+// sizes.
 func (p *pair) common(ctx context.Context) (int64, error) {
 	n, have := p.src.opened.Size, p.dst.opened.Size
 	switch {
@@ -142,12 +145,19 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 	}
 	report.wire.Add(p.close())
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	got := report.res.Receiver
 	d.Equal, d.Changed, d.Zeroed = got.Equal, got.Data, got.Zeroed
 	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Data), blocks(got.Zeroed)
 	d.Wire, d.Took = report.wire.Load(), time.Since(report.start)
+	found, err := describe(ctx, to)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if d.InUse, _ = values(found)["in-use"].([]string); len(d.InUse) > 0 {
+		fs.Logf(nil, "%s: a copy would be refused now: %s", to, strings.Join(d.InUse, "; "))
+	}
 	return d, nil
 }
 

@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 func (f *Fs) info(ctx context.Context, arg []string, _ map[string]string) (any, error) {
@@ -20,7 +22,7 @@ func (f *Fs) info(ctx context.Context, arg []string, _ map[string]string) (any, 
 	}
 	found, err := describe(ctx, at)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	out := values(found)
 	out["host"], out["name"] = at.host.String(), arg[0]
@@ -70,7 +72,7 @@ func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any
 	first, second, err := p.roots(ctx, n)
 	switch {
 	case err != nil:
-		return nil, classify(err)
+		return nil, explain(err)
 	case first != second:
 		return nil, fmt.Errorf("%s and %s differ: their roots are %s and %s", a, b, first, second)
 	}
@@ -87,12 +89,12 @@ func (f *Fs) rootOf(ctx context.Context, arg []string, _ map[string]string) (any
 	}
 	l, err := openSource(ctx, at)
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	defer l.close()
 	root, err := l.root(ctx, l.opened.Size)
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	return rootResult{root, l.opened.Size, block.DefaultSize}, nil
 }
@@ -113,7 +115,7 @@ func (f *Fs) deploy(ctx context.Context, _ []string, _ map[string]string) (any, 
 	}
 	placed, err := h.Deploy(ctx)
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	return struct {
 		Host     string `json:"host"`
@@ -131,7 +133,7 @@ func (f *Fs) undeploy(ctx context.Context, _ []string, _ map[string]string) (any
 	}
 	removed, err := h.Undeploy(ctx)
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	return struct {
 		Host    string   `json:"host"`
@@ -171,7 +173,7 @@ func (f *Fs) ping(ctx context.Context, _ []string, opt map[string]string) (any, 
 	start := time.Now()
 	s, err := h.Session(ctx)
 	if err != nil {
-		return nil, classify(err)
+		return nil, explain(err)
 	}
 	defer s.Release()
 	p := &pong{Host: h.String(), Helper: s.Hello.Build, Protocol: int(s.Hello.Version), Platform: s.Hello.OS + "/" + s.Hello.Arch,
@@ -202,3 +204,11 @@ func (p *pong) measure(ctx context.Context, s *host.Session, count int) error {
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// explain is classify for what a command could not find.
+func explain(err error) error {
+	if errors.Is(err, wire.CodeNotFound) {
+		return fmt.Errorf("%w: %w", fs.ErrorObjectNotFound, err)
+	}
+	return classify(err)
+}

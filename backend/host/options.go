@@ -245,6 +245,12 @@ line is so slow that this makes it faster. "off" never does, "s2" (fast) and
 "zstd" (smaller) always do, unless a piece does not get smaller. Zeros never
 cross the network. It has no effect on data that stays on this machine, and
 ssh's own compression is never used.`,
+		Examples: []fs.OptionExample{
+			{Value: "auto", Help: "Where it makes the line faster."},
+			{Value: "off", Help: "Never."},
+			{Value: "s2", Help: "Fast."},
+			{Value: "zstd", Help: "Smaller."},
+		},
 		Advanced: true,
 	}, {
 		Name:    "idle_timeout",
