@@ -2,6 +2,8 @@ package blockdev
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -67,15 +69,19 @@ func (a *aliases) other(id string, p place, now time.Time) (place, bool) {
 
 // refuseAlias refuses to remove the file at p, found with that identity, when
 // another name leads to it still. Both are asked, since what was found may have
-// been replaced.
+// been replaced; a name that cannot be asked may still lead there.
 func refuseAlias(ctx context.Context, id string, p place) error {
 	other, ok := names.other(id, p, time.Now())
 	if !ok {
 		return nil
 	}
 	for _, name := range []place{p, other} {
-		if now, err := lookAt(ctx, name); err != nil || now != id {
-			return nil // removing it will say what is wrong
+		now, err := lookAt(ctx, name)
+		switch {
+		case errors.Is(err, wire.CodeNotFound), err == nil && now != id:
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: cannot tell whether it is the same file as %s: %w", p, other, err)
 		}
 	}
 	return refuse("%s: is the same file as %s, which would be lost with it: when only one of the names is to go, remove it on the host", p, other)

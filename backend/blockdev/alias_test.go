@@ -5,9 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/operations"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 )
 
 // Moving a file onto itself by another name must not remove it: to rclone they are two equal files.
@@ -61,4 +64,19 @@ func TestObject_Remove_OnceOtherName(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
+}
+
+// A name that cannot be asked any more may still lead to the file.
+func TestObject_Remove_UnknownName(t *testing.T) {
+	dir := t.TempDir()
+	f := here(t, dir)
+	write(t, dir+"/img", []byte("the only copy"))
+	o := find(t, f, "img").(*Object)
+	gone := host.Get(host.Config{Host: "127.0.0.1", Port: "1", User: "nobody", SSHConfig: "none"})
+	names.saw(o.entry, place{gone, dir + "/img"}, time.Now())
+	t.Cleanup(func() { delete(names.found, o.entry.ID) }) // the file system gives the number to another file
+	if err := o.Remove(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot tell") {
+		t.Errorf("got %v", err)
+	}
+	same(t, dir+"/img", []byte("the only copy"))
 }
