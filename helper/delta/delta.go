@@ -10,8 +10,9 @@
 //	sender:   scan (workers) -> settle (compare, in order) -> patch ...
 //	receiver: apply (verify, write) -> sync -> root
 //
-// Memory is bounded: the sender holds [Hold] extents, the receiver the block
-// digests of a window of extents.
+// Memory is bounded: the sender holds the data of [Hold] extents, both ends the
+// block digests of a window of extents. A long way does not slow a transfer down:
+// what the sender waits for an answer about, it forgets and reads again.
 package delta
 
 import (
@@ -22,7 +23,8 @@ import (
 )
 
 // Hold is the number of extents whose data a sender keeps in memory: being
-// scanned, waiting for the receiver's digests, or patched but not yet applied.
+// scanned, or waiting for the receiver to answer. Half of them at most wait for
+// block digests, where the source can be read again.
 const Hold = 12
 
 // Window is the number of extents by which a receiver may run ahead.
@@ -44,6 +46,12 @@ type Source interface {
 	// Data returns the first range [start, stop) within [off, end) that may hold
 	// anything but zeros; start = stop = end when there is none.
 	Data(off, end int64) (start, stop int64, err error)
+}
+
+// Once is a Source that gives every byte only once. The data of an extent is kept
+// until the receiver has applied it.
+type Once interface {
+	Once()
 }
 
 // Target is what a Receiver brings up to date.

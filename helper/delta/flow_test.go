@@ -14,51 +14,31 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// flight counts the extents that one end has asked about or sent and that the other has not answered yet.
-type flight struct {
-	mu        sync.Mutex
-	now, most int
-}
-
-func (f *flight) add(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.now += n
-	f.most = max(f.most, f.now)
-}
-
 // However long the way is, patches and questions follow each other without waiting for answers. Only the way takes
-// time here, so the round trips of a transfer can be counted.
+// time here, so the round trips of a transfer can be counted. What a sender has forgotten meanwhile it reads again.
 func TestTransfer_Latency(t *testing.T) {
-	const extents = 24
+	const extents = 6 * Hold
 	size := extents * block.ExtentSize
 	source := image(size, 1)
+	thirds := bytes.Clone(source)
+	for i := 0; i < size; i += 3 * block.ExtentSize {
+		thirds[i] ^= 1
+	}
 	for _, delay := range []time.Duration{time.Millisecond, 20 * time.Millisecond} {
 		for _, tt := range []struct {
 			name   string
 			before []byte
-			most   int // round trips
+			most   int  // round trips
+			again  bool // some of the source is read twice
 		}{
-			{"first copy", make([]byte, size), extents/(Hold-maxWorkers) + 2},
-			{"scattered", changed(source, 4096, 100, 9), 2*extents/(Hold-maxWorkers) + 2},
-			{"equal", source, 2},
+			{"first copy", make([]byte, size), 3, false},
+			{"scattered", changed(source, 4096, 100, 9), 3, true},
+			{"every third differs", thirds, 3, true},
+			{"equal", source, 2, false},
 		} {
 			t.Run(fmt.Sprintf("%v/%s", delay, tt.name), func(t *testing.T) {
-				var f flight
-				tr := transfer{src: memdev.FromBytes(source), tgt: memdev.FromBytes(tt.before), r: rangeOf(size, 4096),
-					window: Window, buffer: 64 << 20, inbox: 1024, delay: delay}
-				tr.prepare = func(s, _ *link) {
-					s.sent = func(m wire.Message) {
-						if ty := m.Type(); ty == wire.TypePatch {
-							f.add(1)
-						}
-					}
-					s.edit = func(fr *wire.Frame) {
-						if fr.Type == wire.TypeApplied {
-							f.add(-1)
-						}
-					}
-				}
+				src, tgt := memdev.FromBytes(source), memdev.FromBytes(tt.before)
+				tr := transfer{src: src, tgt: tgt, r: rangeOf(size, 4096), window: Window, buffer: 64 << 20, inbox: 1024, delay: delay}
 				var took time.Duration
 				synctest.Test(t, func(t *testing.T) {
 					start := time.Now()
@@ -70,10 +50,75 @@ func TestTransfer_Latency(t *testing.T) {
 				if trips := int(took / (2 * delay)); trips > tt.most {
 					t.Errorf("%d round trips, expected %d at most", trips, tt.most)
 				}
-				if tt.name == "first copy" && f.most < Hold-maxWorkers {
-					t.Errorf("%d patches were on their way at most", f.most)
+				if again := src.Counts().BytesRead > int64(size); again != tt.again {
+					t.Errorf("%d bytes of %d were read", src.Counts().BytesRead, size)
+				}
+				if !bytes.Equal(tgt.Bytes(), source) {
+					t.Error("the target differs")
 				}
 			})
+		}
+	}
+}
+
+// onceOnly is a source that cannot be read again.
+type onceOnly struct{ *memdev.Device }
+
+func (onceOnly) Once() {}
+
+// What cannot be read again is kept until the receiver has applied it, so the way limits it.
+func TestTransfer_LatencyOnce(t *testing.T) {
+	const extents = 3 * Hold
+	size := extents * block.ExtentSize
+	source := image(size, 1)
+	src, tgt := memdev.FromBytes(source), memdev.FromBytes(changed(source, 4096, 100, 9))
+	tr := transfer{src: onceOnly{src}, tgt: tgt, r: rangeOf(size, 4096), window: Window, buffer: 64 << 20, inbox: 1024, delay: 20 * time.Millisecond}
+	synctest.Test(t, func(t *testing.T) {
+		if s, r := tr.join(t.Context()); s.err != nil || r.err != nil {
+			t.Error(s.err, r.err)
+		}
+	})
+	if src.Counts().BytesRead != int64(size) || !bytes.Equal(tgt.Bytes(), source) {
+		t.Errorf("%d bytes of %d were read", src.Counts().BytesRead, size)
+	}
+}
+
+// A source that changes between its two readings is sent as it is at the second one, and both ends agree on that.
+func TestTransfer_ChangesWhileForgotten(t *testing.T) {
+	const extents = 3 * Hold
+	size := extents * block.ExtentSize
+	source := image(size, 1)
+	for name, now := range map[string][]byte{"other data": image(size, 3), "zeros": make([]byte, size)} {
+		src, tgt := memdev.FromBytes(source), memdev.FromBytes(image(size, 2))
+		tr := transfer{src: src, tgt: tgt, r: rangeOf(size, 4096), window: Window, buffer: 64 << 20, inbox: 1024, delay: 20 * time.Millisecond}
+		resent := 0
+		tr.prepare = func(s, r *link) {
+			var once sync.Once
+			s.edit = func(f *wire.Frame) { // the first answer comes when all was read that can be
+				if f.Type == wire.TypeBlocks {
+					once.Do(func() { src.WriteAt(now, 0) })
+				}
+			}
+			r.sent = func(m wire.Message) {
+				if m.Type() == wire.TypeResend {
+					resent++
+				}
+			}
+		}
+		synctest.Test(t, func(t *testing.T) {
+			if s, r := tr.join(t.Context()); s.err != nil || r.err != nil {
+				t.Errorf("%s: sender %v, receiver %v", name, s.err, r.err)
+			}
+		})
+		got := tgt.Bytes()
+		for i := range extents {
+			part := got[i<<20 : (i+1)<<20]
+			if !bytes.Equal(part, source[i<<20:(i+1)<<20]) && !bytes.Equal(part, now[i<<20:(i+1)<<20]) {
+				t.Errorf("%s: extent %d is of neither reading", name, i)
+			}
+		}
+		if resent == 0 || bytes.Equal(got, source) {
+			t.Errorf("%s: nothing was read twice", name)
 		}
 	}
 }
@@ -96,23 +141,31 @@ func TestTransfer_LatencyOfHoles(t *testing.T) {
 
 // An end whose peer says nothing takes only as much as it may hold.
 func TestTransfer_MemoryBound(t *testing.T) {
-	const size = 32 * block.ExtentSize
+	const window = 2 * Hold // extents
+	const size = 2 * window * block.ExtentSize
 	for _, tt := range []struct {
 		name string
 		mute wire.Type // frames of this type do not arrive
-		s, r int64     // extents that the ends read
+		once bool
+		s, r int64 // extents that the ends read at most; the sender reads Hold at least
 	}{
-		{"no digests come", wire.TypeDigests, Hold, 8},
-		{"no patch is applied", wire.TypeApplied, Hold, 8 + Hold},
-		{"no block digests come", wire.TypeBlocks, Hold, 8 + Hold},
+		{"no digests come", wire.TypeDigests, false, Hold, window},
+		{"no digests come, once", wire.TypeDigests, true, Hold, window},
+		{"no patch is applied", wire.TypeApplied, false, window + window, window + window}, // most are forgotten and read again
+		{"no patch is applied, once", wire.TypeApplied, true, Hold, window + Hold},
+		{"no block digests come", wire.TypeBlocks, false, window, window},
+		{"no block digests come, once", wire.TypeBlocks, true, Hold, window},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src, tgt := memdev.FromBytes(image(size, 1)), memdev.FromBytes(image(size, 2))
-			tr := transfer{src: src, tgt: tgt, r: rangeOf(size, 4096), window: 8, buffer: 1 << 20, inbox: 64, mute: tt.mute}
+			tr := transfer{src: src, tgt: tgt, r: rangeOf(size, 4096), window: window, buffer: 64 << 20, inbox: 64, mute: tt.mute}
+			if tt.once {
+				tr.src = onceOnly{src}
+			}
 			synctest.Test(t, func(t *testing.T) {
 				time.AfterFunc(time.Hour, func() {
-					if n := src.Counts().BytesRead >> 20; n != tt.s {
-						t.Errorf("the sender read %d extents, expected %d", n, tt.s)
+					if n := src.Counts().BytesRead >> 20; n > tt.s || n < Hold {
+						t.Errorf("the sender read %d extents, expected %d at most", n, tt.s)
 					}
 					if n := tgt.Counts().BytesRead >> 20; n > tt.r {
 						t.Errorf("the receiver read %d extents, expected %d at most", n, tt.r)

@@ -9,7 +9,7 @@ import (
 
 // hear takes the frames of the receiver until it has finished. It checks each
 // against what the receiver may say now, so that what it stores is bounded by the
-// window and by Hold.
+// window.
 func (s *sender) hear(ctx context.Context) error {
 	for {
 		f, err := s.link.Next(ctx)
@@ -78,7 +78,7 @@ func (s *sender) takeBlocks(f *wire.Frame) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.pending[m.Extent]
+	e := s.extent(m.Extent)
 	if e == nil || e.state != stateWanted || len(e.short) != 0 || m.Len() != block.Count(e.length, s.r.BlockSize) {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: block digests of extent %d were not asked for", m.Extent)
 	}
@@ -87,16 +87,23 @@ func (s *sender) takeBlocks(f *wire.Frame) error {
 	return nil
 }
 
-// takeApplied queues an extent whose memory run may give back.
+// extent returns extent i when it is compared and not settled for good. Hold mu.
+func (s *sender) extent(i int64) *extent {
+	if i < s.oldest || i >= s.oldest+s.window {
+		return nil
+	}
+	return s.known[i%s.window]
+}
+
+// takeApplied marks an extent that run may settle.
 func (s *sender) takeApplied(i int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.pending[i]
+	e := s.extent(i)
 	if e == nil || e.state != statePatched && e.state != stateResent {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: extent %d was applied but not sent", i)
 	}
 	e.state = stateSettled
-	s.ready = append(s.ready, e)
 	return nil
 }
 
@@ -105,7 +112,7 @@ func (s *sender) takeApplied(i int64) error {
 func (s *sender) takeResend(i int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.pending[i]
+	e := s.extent(i)
 	if e == nil || e.state != statePatched || s.dry {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: resending of extent %d makes no sense", i)
 	}

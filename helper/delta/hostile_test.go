@@ -144,16 +144,16 @@ func TestSend_ErrProtocol(t *testing.T) {
 func TestSend_ErrProtocolInOneGo(t *testing.T) {
 	zero := block.ZeroExtent(block.ExtentSize, 4096)
 	s := &sender{window: 2, limit: 2, r: rangeOf(victimSize, 4096), theirs: make([]block.Digest, 2),
-		pending: map[int64]*extent{}, wake: make(chan struct{}, 1)}
+		known: make([]*extent, 2), wake: make(chan struct{}, 1)}
 	s.theirs[0] = zero
-	s.park(&extent{index: 0, length: block.ExtentSize}, statePatched)
+	s.enter(&extent{index: 0, length: block.ExtentSize}, statePatched)
 	if err := s.takeResend(0); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.takeApplied(0); !errors.Is(err, wire.CodeProtocol) {
 		t.Errorf("applied what is still to be sent again: %v", err)
 	}
-	s.park(&extent{index: 1, length: block.ExtentSize}, stateWanted)
+	s.enter(&extent{index: 1, length: block.ExtentSize}, stateWanted)
 	f := frame(blocks(1, 256))
 	if err := s.takeBlocks(&f); err != nil {
 		t.Fatal(err)

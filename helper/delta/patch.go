@@ -44,11 +44,40 @@ func (s *sender) sendPatch(e *extent, a against) error {
 		p.Encoding = wire.EncodingNone
 		return s.link.Write(p)
 	}
-	p.Encoding, p.Data = s.squeeze.Encode(s.gather(e, p.Runs))
+	data, err := s.gather(e, p.Runs)
+	if err != nil {
+		return err
+	}
+	p.Encoding, p.Data = s.squeeze.Encode(data)
 	start := time.Now()
-	err := s.link.Write(p)
+	err = s.link.Write(p)
 	s.squeeze.Wrote(len(p.Data), time.Since(start))
+	if !s.once {
+		s.scan.forget(e)
+	}
 	return err
+}
+
+// resend sends all of e. When its data was forgotten it is read and hashed again:
+// a source that has changed meanwhile has another digest now, and that one counts.
+func (s *sender) resend(e *extent) error {
+	if e.data == nil {
+		buf := getBuffer() // beyond Hold: this is rare
+		defer putBuffer(buf)
+		if err := s.scan.read(e, *buf); err != nil {
+			return err
+		}
+		if !e.zero {
+			e.data = (*buf)[:e.length]
+		}
+	}
+	if err := s.sendPatch(e, whole); err != nil || !e.zero {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.state = stateSettled // a zero patch has no answer
+	return nil
 }
 
 // addBlock appends block i to the last run when that is its neighbour and alike.
@@ -64,15 +93,18 @@ func addBlock(runs []wire.Run, i int, zero bool) []wire.Run {
 }
 
 // gather returns the data of runs in one piece: from where it lies when it is
-// one run, else copied to scratch.
-func (s *sender) gather(e *extent, runs []wire.Run) []byte {
-	size, n := s.r.BlockSize, 0
+// one run, else copied or read to scratch.
+func (s *sender) gather(e *extent, runs []wire.Run) ([]byte, error) {
+	if e.data == nil {
+		return s.reread(e, runs)
+	}
+	n := 0
 	var data []byte
 	for _, r := range runs {
 		if r.Zero {
 			continue
 		}
-		from, length := runSpan(e, r, size)
+		from, length := runSpan(e, r, s.r.BlockSize)
 		part := e.data[from:][:length]
 		if n == 0 {
 			data = part
@@ -84,7 +116,26 @@ func (s *sender) gather(e *extent, runs []wire.Run) []byte {
 		}
 		n++
 	}
-	return data
+	return data, nil
+}
+
+// reread reads the data of runs, which was forgotten. It is not compared with what
+// was there before: the receiver verifies it, and asks for the whole extent when
+// the source has changed.
+func (s *sender) reread(e *extent, runs []wire.Run) ([]byte, error) {
+	data := (*s.scratch)[:0]
+	for _, r := range runs {
+		if r.Zero {
+			continue
+		}
+		from, length := runSpan(e, r, s.r.BlockSize)
+		part := data[len(data):][:length]
+		if err := readFull(s.src, part, e.offset+int64(from)); err != nil {
+			return nil, err
+		}
+		data = data[:len(data)+length]
+	}
+	return data, nil
 }
 
 // runBytes is how many bytes runs of e turn into data, and into zeros.

@@ -21,7 +21,7 @@ type extent struct {
 	blocks []block.Digest // of each block; not set when zero
 	zero   bool           // all bytes are zero
 	hole   bool           // zero, and known without reading
-	data   []byte         // content; not set when zero, or when the scanner keeps none
+	data   []byte         // content; not set when zero, when the scanner keeps none, or after forget
 
 	sums  []block.Digest // memory of blocks
 	buf   *[]byte        // memory of data
@@ -53,7 +53,7 @@ const (
 	statePatched       // sender: patch sent
 	stateRefused       // sender: the whole extent was asked for
 	stateResent        // sender: whole extent sent; receiver: asked for
-	stateSettled       // patch applied; receiver: or equal
+	stateSettled       // equal, or patch applied
 )
 
 // scanner reads and hashes the extents of a range in parallel and delivers them
@@ -63,6 +63,7 @@ type scanner struct {
 	r     block.Range
 	keep  bool           // extents keep their data
 	free  chan *extent   // extents to fill; what is not free bounds the memory
+	bufs  chan *[]byte   // memory for data, nil where it was not needed yet
 	order []chan *extent // slot i%len holds extent i when it is scanned
 
 	mu    sync.Mutex
@@ -71,12 +72,17 @@ type scanner struct {
 	stop  int64
 }
 
-// newScanner scans r with at most ahead extents taken and not given back.
+// newScanner scans r with at most ahead extents taken and not given back, and the
+// data of at most Hold in memory, those that are being read included.
 func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
-	s := &scanner{src: src, r: r, keep: keep, free: make(chan *extent, ahead), order: make([]chan *extent, ahead)}
+	s := &scanner{src: src, r: r, keep: keep,
+		free: make(chan *extent, ahead), bufs: make(chan *[]byte, Hold), order: make([]chan *extent, ahead)}
 	for i := range ahead {
 		s.order[i] = make(chan *extent, 1)
 		s.free <- nil // extents are made when they are first needed
+	}
+	for range Hold {
+		s.bufs <- nil
 	}
 	return s
 }
@@ -88,9 +94,14 @@ func (s *scanner) workers() int {
 
 // run scans extents until none is left.
 func (s *scanner) run(ctx context.Context) error {
-	buf := getBuffer()
-	defer func() { putBuffer(buf) }()
+	var buf *[]byte
+	defer func() { s.giveBack(buf) }()
 	for {
+		// Memory first: who has an extent can always go on, so the oldest one does.
+		var err error
+		if buf, err = s.buffer(ctx, buf); err != nil {
+			return err
+		}
 		var e *extent
 		select {
 		case e = <-s.free:
@@ -113,10 +124,33 @@ func (s *scanner) run(ctx context.Context) error {
 				return err
 			}
 			if s.keep && !e.zero {
-				e.buf, e.data, buf = buf, (*buf)[:e.length], getBuffer()
+				e.buf, e.data, buf = buf, (*buf)[:e.length], nil
 			}
 		}
 		s.order[e.index%int64(len(s.order))] <- e
+	}
+}
+
+// buffer returns memory for an extent: have, unless that is nil.
+func (s *scanner) buffer(ctx context.Context, have *[]byte) (*[]byte, error) {
+	if have != nil {
+		return have, nil
+	}
+	select {
+	case buf := <-s.bufs:
+		if buf == nil {
+			buf = getBuffer()
+		}
+		return buf, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// giveBack makes memory available to the workers again.
+func (s *scanner) giveBack(buf *[]byte) {
+	if buf != nil {
+		s.bufs <- buf
 	}
 }
 
@@ -184,20 +218,28 @@ func (e *extent) blockDigests(blockSize int) []block.Digest {
 	return e.blocks
 }
 
+// forget gives the data of e back, to be read again if it is needed.
+func (s *scanner) forget(e *extent) {
+	s.giveBack(e.buf)
+	e.data, e.buf = nil, nil
+}
+
 // recycle gives e back to the scanner.
 func (s *scanner) recycle(e *extent) {
-	if e.data != nil {
-		putBuffer(e.buf)
-		e.data, e.buf = nil, nil
-	}
+	s.forget(e)
 	s.free <- e
 }
 
-// retire gives all extents back that are free, when no worker runs any more.
+// retire gives all back that is free, when no worker runs any more.
 func (s *scanner) retire() {
 	for len(s.free) > 0 {
 		if e := <-s.free; e != nil {
 			extents.Put(e)
+		}
+	}
+	for len(s.bufs) > 0 {
+		if buf := <-s.bufs; buf != nil {
+			putBuffer(buf)
 		}
 	}
 }

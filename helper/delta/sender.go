@@ -18,7 +18,7 @@ const advanceStep = 4
 //
 // Three kinds of goroutines: the scanner's workers; hear, which takes all frames
 // of the receiver and never waits for anything, so that the receiver can always
-// write; and run, which settles extents in order and does all the writing.
+// write; and run, which compares extents in order and does all the writing.
 type sender struct {
 	link    Link
 	src     Source
@@ -26,22 +26,25 @@ type sender struct {
 	scan    *scanner
 	window  int64
 	dry     bool              // a comparison: patches go without their data
+	once    bool              // src cannot be read again
 	squeeze *compress.Encoder // of patches; owned by run
 
 	mu        sync.Mutex
-	theirs    []block.Digest    // slot i%window: the receiver's digest of extent i; hold mu
-	heard     int64             // extents whose digest came; hold mu
-	limit     int64             // extents whose digest may come; hold mu
-	pending   map[int64]*extent // waiting for Blocks, Applied or Resend; hold mu
-	ready     []*extent         // pending extents to patch now; hold mu
-	finishing bool              // Finished may come; hold mu
-	finished  *wire.Finished    // hold mu
-	wake      chan struct{}     // something above changed
+	theirs    []block.Digest // slot i%window: the receiver's digest of extent i; hold mu
+	heard     int64          // extents whose digest came; hold mu
+	limit     int64          // extents whose digest may come; hold mu
+	known     []*extent      // slot i%window: extent i of [oldest, floor); hold mu
+	oldest    int64          // first extent not settled; hold mu
+	ready     []*extent      // extents to patch now; hold mu
+	finishing bool           // Finished may come; hold mu
+	finished  *wire.Finished // hold mu
+	wake      chan struct{}  // something above changed
 
 	sum     wire.Summary // owned by run
-	floor   int64        // extents settled; owned by run
+	floor   int64        // extents compared; owned by run
 	told    int64        // floor of the last Advance; owned by run
-	weight  int          // of the extents settled since; owned by run
+	weight  int          // of the extents compared since; owned by run
+	waiting int          // extents that keep their data until Blocks come; owned by run
 	root    *block.RootHash
 	scratch *[]byte // data of patch; owned by run
 
@@ -65,15 +68,16 @@ func Send(ctx context.Context, link Link, src Source, r block.Range, window int6
 func send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression, dry bool) (*wire.Summary, error) {
 	s := &sender{
 		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: compress.NewEncoder(mode),
-		scan:    newScanner(src, r, Hold, !dry),
+		scan:    newScanner(src, r, int(window), !dry),
 		theirs:  make([]block.Digest, window),
-		pending: make(map[int64]*extent),
+		known:   make([]*extent, window),
 		wake:    make(chan struct{}, 1),
 		root:    block.NewRootHash(r),
 		scratch: getBuffer(),
 	}
 	defer putBuffer(s.scratch)
 	g, working := errgroup.WithContext(ctx)
+	_, s.once = src.(Once)
 	unwatch := func() bool { return true }
 	if st, ok := src.(interface{ Stop(error) }); ok { // a Stream, perhaps wrapped
 		unwatch = context.AfterFunc(working, func() { st.Stop(context.Cause(working)) })
@@ -106,13 +110,14 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// run settles all extents, then has the receiver finish.
+// run compares all extents, then has the receiver finish.
 func (s *sender) run(ctx context.Context) error {
 	var cur *extent // the next extent in order, when it is scanned
 	for {
 		if err := s.answer(); err != nil {
 			return err
 		}
+		s.settle()
 		if err := s.advance(); err != nil {
 			return err
 		}
@@ -120,7 +125,7 @@ func (s *sender) run(ctx context.Context) error {
 		switch {
 		case cur != nil:
 			if theirs, ok := s.digest(cur.index); ok {
-				if err := s.settle(cur, theirs); err != nil {
+				if err := s.compare(cur, theirs); err != nil {
 					return err
 				}
 				cur = nil
@@ -147,35 +152,48 @@ func (s *sender) digest(i int64) (block.Digest, bool) {
 	return s.theirs[i%s.window], i < s.heard
 }
 
-// idle tells whether the receiver has applied all that it was sent.
+// idle tells whether all extents are settled.
 func (s *sender) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending) == 0
+	return s.oldest == s.floor
 }
 
-// settle compares e with the receiver's digest and sends what that calls for.
-func (s *sender) settle(e *extent, theirs block.Digest) error {
-	s.root.Add(e.digest)
-	s.floor++
+// compare compares e with the receiver's digest and sends what that calls for.
+func (s *sender) compare(e *extent, theirs block.Digest) error {
 	s.weight += e.weight()
 	s.count(e)
-	var err error
 	switch {
 	case e.digest == theirs:
-		s.release(e)
+		s.scan.forget(e) // one before it may wait for long
+		s.enter(e, stateSettled)
+		return nil
 	case e.zero:
-		err = s.sendPatch(e, whole)
-		s.release(e)
+		s.enter(e, stateSettled) // a zero patch cannot be wrong and has no answer
+		return s.sendPatch(e, whole)
 	case theirs == block.ZeroExtent(e.length, s.r.BlockSize):
-		s.park(e, statePatched)
-		err = s.sendPatch(e, againstZero)
-	default:
-		s.park(e, stateWanted)
-		s.want.Extent = e.index
-		err = s.link.Write(&s.want)
+		s.enter(e, statePatched)
+		return s.sendPatch(e, againstZero)
 	}
-	return err
+	s.enter(e, stateWanted)
+	switch {
+	case s.once:
+	case s.waiting < Hold/2:
+		s.waiting++
+	default:
+		s.scan.forget(e) // the way is long: others are read meanwhile, and this one again
+	}
+	s.want.Extent = e.index
+	return s.link.Write(&s.want)
+}
+
+// enter makes e known to hear, in that state, and moves the floor over it.
+func (s *sender) enter(e *extent, st state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.state = st
+	s.known[e.index%s.window] = e
+	s.floor++
 }
 
 func (s *sender) count(e *extent) {
@@ -186,20 +204,23 @@ func (s *sender) count(e *extent) {
 	}
 }
 
-// release counts what became of e, and gives it back to the scanner.
-func (s *sender) release(e *extent) {
-	s.sum.Data += e.sentData
-	s.sum.Zeroed += e.sentZero
-	s.sum.Equal += int64(e.length) - e.sentData - e.sentZero
-	s.scan.recycle(e)
-}
-
-// park keeps e until the receiver answers.
-func (s *sender) park(e *extent, st state) {
+// settle adds the settled extents to the root, in order, and gives them back.
+func (s *sender) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.state = st
-	s.pending[e.index] = e
+	for s.oldest < s.floor {
+		e := s.known[s.oldest%s.window]
+		if e.state != stateSettled {
+			return
+		}
+		s.root.Add(e.digest)
+		s.sum.Data += e.sentData
+		s.sum.Zeroed += e.sentZero
+		s.sum.Equal += int64(e.length) - e.sentData - e.sentZero
+		s.known[s.oldest%s.window] = nil
+		s.oldest++
+		s.scan.recycle(e)
+	}
 }
 
 // advance tells the receiver the floor, every few extents and at the end, and
@@ -207,11 +228,7 @@ func (s *sender) park(e *extent, st state) {
 // receiver that has used up its window is told at once when there is more.
 func (s *sender) advance() error {
 	s.mu.Lock()
-	oldest := s.floor
-	for i := range s.pending {
-		oldest = min(oldest, i)
-	}
-	limit := max(s.limit, min(oldest+s.window, s.r.Extents()))
+	limit := max(s.limit, min(s.oldest+s.window, s.r.Extents()))
 	starved := s.heard == s.limit && limit > s.limit
 	moved := s.floor - s.told
 	due := starved || s.weight >= advanceStep*holesPerExtent || moved > 0 && s.floor == s.r.Extents()
@@ -227,7 +244,7 @@ func (s *sender) advance() error {
 	return s.link.Write(&s.advanced)
 }
 
-// answer handles the extents that the receiver spoke of.
+// answer sends what the receiver asked for.
 func (s *sender) answer() error {
 	for {
 		e, st := s.nextReady()
@@ -235,11 +252,12 @@ func (s *sender) answer() error {
 		switch st {
 		case stateScanned:
 			return nil
-		case stateSettled:
-			s.release(e)
 		case stateResent:
-			err = s.sendPatch(e, whole)
+			err = s.resend(e)
 		default:
+			if !s.once && e.data != nil {
+				s.waiting--
+			}
 			err = s.sendPatch(e, againstBlocks)
 		}
 		if err != nil {
@@ -258,8 +276,6 @@ func (s *sender) nextReady() (*extent, state) {
 	e := s.ready[0]
 	s.ready = append(s.ready[:0], s.ready[1:]...) // few, and none is allocated anew
 	switch e.state {
-	case stateSettled:
-		delete(s.pending, e.index)
 	case stateWanted:
 		e.state = statePatched
 	case stateRefused:

@@ -32,6 +32,9 @@ func NewStream(r io.Reader, size int64) *Stream {
 // Data says that everything may be data: a stream has no map.
 func (s *Stream) Data(off, end int64) (start, stop int64, err error) { return off, end, nil }
 
+// Once says that nothing can be read again.
+func (s *Stream) Once() {}
+
 // ReadAt reads p at off when the stream has come there.
 func (s *Stream) ReadAt(p []byte, off int64) (int, error) {
 	if err := s.await(off); err != nil {
