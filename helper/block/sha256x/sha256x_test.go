@@ -59,11 +59,11 @@ func noise(n int, seed byte) []byte {
 }
 
 func TestSum_EveryLength(t *testing.T) {
-	data := noise(9*(4*chunkSize+2), 1)
+	data := noise(17*(4*chunkSize+2), 1)
 	for name, plan := range plans(t) {
 		t.Run(name, func(t *testing.T) {
 			for size := range 4*chunkSize + 2 {
-				check(t, plan, data, size, sequence(9))
+				check(t, plan, data, size, sequence(17))
 			}
 		})
 	}
@@ -84,11 +84,11 @@ func TestSum_EveryCount(t *testing.T) {
 
 func TestSum_BlocksLongerThanOneCall(t *testing.T) {
 	const limit = maxChunks * chunkSize
-	data := noise(8*(2*limit+65), 3)
+	data := noise(17*(2*limit+65), 3)
 	for name, plan := range plans(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, size := range []int{limit - 1, limit, limit + 1, limit + chunkSize, 2 * limit, 2*limit + 65} {
-				check(t, plan, data, size, sequence(8))
+				check(t, plan, data, size, sequence(17))
 			}
 		})
 	}
@@ -134,13 +134,13 @@ func TestSum_StopsAtTheEndOfData(t *testing.T) {
 					t.Error("read behind the last block")
 				}
 			}()
-			sum(plan, make([][Size]byte, 9), make([]byte, 9*512-1), 512, sequence(9))
+			sum(plan, make([][Size]byte, 17), make([]byte, 17*512-1), 512, sequence(17))
 		})
 	}
 }
 
 func TestSum_Allocations(t *testing.T) {
-	dst, data, which := make([][Size]byte, 9), noise(9*512, 7), sequence(9)
+	dst, data, which := make([][Size]byte, 17), noise(17*512, 7), sequence(17)
 	for name, plan := range plans(t) {
 		if n := testing.AllocsPerRun(10, func() { sum(plan, dst, data, 512, which) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)

@@ -47,6 +47,7 @@ func main() {
 	interleavedSSE()
 	interleavedVL()
 	lanesAVX2()
+	lanesAVX512()
 	Generate()
 }
 
@@ -54,29 +55,33 @@ func main() {
 type kernel struct {
 	lanes         int
 	state         Mem
-	blocks        []Register // where each lane starts
+	starts        Mem        // the list of where each lane starts
+	blocks        []Register // where each lane starts; only when there are registers for all
 	at, remaining Register   // offset of the chunk in every block, bytes still to come
 }
 
 // begin declares a function and loads its arguments.
 func begin(name, doc string, lanes int) *kernel {
-	TEXT(name, 4, "func(state *[64]uint32, blocks *[8]*byte, chunks int)") // NOSPLIT
+	TEXT(name, 4, "func(state *[128]uint32, blocks *[16]*byte, chunks int)") // NOSPLIT
 	Doc(doc)
 	Pragma("noescape")
 	k := &kernel{lanes: lanes}
 	k.state = Mem{Base: Load(Param("state"), GP64())}
-	blocks := Mem{Base: Load(Param("blocks"), GP64())}
+	k.starts = Mem{Base: Load(Param("blocks"), GP64())}
 	k.remaining = Load(Param("chunks"), GP64())
 	SHLQ(U8(6), k.remaining)
-	for l := range lanes {
+	for l := 0; l < lanes && lanes <= 8; l++ {
 		r := GP64()
-		MOVQ(blocks.Offset(8*l), r)
+		MOVQ(k.pointer(l), r)
 		k.blocks = append(k.blocks, r)
 	}
 	k.at = GP64()
 	XORQ(k.at, k.at)
 	return k
 }
+
+// pointer is where the start of a lane is kept.
+func (k *kernel) pointer(lane int) Mem { return k.starts.Offset(8 * lane) }
 
 // data is the place of the byte at an offset of the current chunk of a lane.
 func (k *kernel) data(lane, offset int) Mem {
