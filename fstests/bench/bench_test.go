@@ -11,6 +11,7 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,13 +19,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
-// memory is where the files lie, so that no disk is measured.
-const memory = "/dev/shm"
+// inMemory is where the files lie, so that no disk is measured.
+const inMemory = "/dev/shm"
 
 // bed is one benchmark: a source, a target and a relay that counts.
 type bed struct {
@@ -35,13 +37,14 @@ type bed struct {
 	dir      string
 	src, dst string
 	size     int64
-	wire     int64 // bytes of all runs
-	peak     int64 // bytes of memory, the largest process of the command
+	wire     int64         // bytes of all runs
+	peak     int64         // bytes of memory, the largest process of the command
+	cpu      time.Duration // processor time of both ends, of all runs
 }
 
 func newBed(b *testing.B) *bed {
 	require.Need(b, require.Sshd, require.SSH, require.Rsync)
-	dir, err := os.MkdirTemp(memory, "blockdev-bench-")
+	dir, err := os.MkdirTemp(inMemory, "blockdev-bench-")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -77,36 +80,13 @@ func (t *bed) remote(path string) string {
 	return fmt.Sprintf("blockdev:%s@127.0.0.1:%d%s", t.server.User, t.relay.Port(), path)
 }
 
-// tools are the commands that copy src to dst.
-func (t *bed) tools(pull bool) map[string]func() *exec.Cmd {
-	ssh := "ssh " + strings.Join(t.server.SSHArgs(t.relay.Port()), " ")
-	from, to := "blockdev:localhost"+t.src, t.remote(t.dst)
-	rsyncFrom, rsyncTo := t.src, "127.0.0.1:"+t.dst
-	cat := fmt.Sprintf("cat %s | %s 127.0.0.1 'cat > %s'", t.src, ssh, t.dst)
-	if pull {
-		from, to = t.remote(t.src), "blockdev:localhost"+t.dst
-		rsyncFrom, rsyncTo = "127.0.0.1:"+t.src, t.dst
-		cat = fmt.Sprintf("%s 127.0.0.1 'cat %s' > %s", ssh, t.src, t.dst)
-	}
-	rsync := func(extra ...string) func() *exec.Cmd {
-		args := append([]string{"--inplace", "--ignore-times", "--no-whole-file", "-e", ssh}, extra...)
-		return func() *exec.Cmd { return exec.Command("rsync", append(args, rsyncFrom, rsyncTo)...) }
-	}
-	return map[string]func() *exec.Cmd{
-		"blockdev": func() *exec.Cmd { return t.client.Command(t.b.Context(), "copyto", "--ignore-times", from, to) },
-		"rsync":    rsync(),
-		"rsync-4k": rsync("--block-size=4096"),
-		"cat":      func() *exec.Cmd { return exec.Command("sh", "-c", cat) },
-	}
-}
-
 // measure runs the command b.N times, each on a target made by prepare, which is
 // not timed.
 func (t *bed) measure(command func() *exec.Cmd, prepare func()) {
 	b := t.b
 	prepare()
 	t.run(command) // puts the helper in place, fills caches
-	t.wire, t.peak = 0, 0
+	t.wire, t.peak, t.cpu = 0, 0, 0
 	b.SetBytes(t.size)
 	b.ResetTimer()
 	for range b.N {
@@ -119,57 +99,71 @@ func (t *bed) measure(command func() *exec.Cmd, prepare func()) {
 	harness.Same(b, t.src, t.dst)
 	b.ReportMetric(float64(t.wire)/float64(b.N)/1e6, "wireMB/op")
 	b.ReportMetric(float64(t.peak)/1e6, "peakMB")
+	b.ReportMetric(t.cpu.Seconds()/float64(b.N), "cpu-s/op")
 }
 
 func (t *bed) run(command func() *exec.Cmd) {
 	t.relay.Reset()
 	cmd := command()
-	watch := watchMemory()
-	out, err := cmd.CombinedOutput()
-	peak := watch()
+	before := t.server.CPU()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Start()
+	if err == nil {
+		watch := watchMemory(cmd.Process.Pid)
+		err = cmd.Wait()
+		t.peak = max(t.peak, watch())
+	}
 	if err != nil {
-		t.b.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+		t.b.Fatalf("%v: %v\n%s", cmd.Args, err, out.Bytes())
 	}
 	t.wire += t.relay.Total()
-	t.peak = max(t.peak, peak, maxRSS(cmd.ProcessState))
+	t.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + t.server.CPU() - before
 }
+
+// peers are the tools that a scenario is compared with, as far as they are on PATH.
+var peers = []string{"blockdev", "rsync", "rsync-4k", "blocksync-fast", "blocksync-fast-16k", "bdsync", "bdsync-16k", "diskrsync"}
 
 // compare runs one scenario with each of the named tools.
 func compare(b *testing.B, pull bool, names []string, prepare func(t *bed)) {
 	for _, name := range names {
 		b.Run(name, func(b *testing.B) {
 			t := newBed(b)
-			t.measure(t.tools(pull)[name], func() { prepare(t) })
+			tool := t.tools(pull)[name]
+			if tool == nil {
+				b.Skipf("needs %s on PATH", name)
+			}
+			t.measure(tool, func() { prepare(t) })
 		})
 	}
 }
 
 func BenchmarkIdentical(b *testing.B) {
-	compare(b, false, []string{"blockdev", "rsync", "rsync-4k"}, func(t *bed) { t.copyImage() })
+	compare(b, false, peers, func(t *bed) { t.copyImage() })
 }
 
 func BenchmarkScatteredPush(b *testing.B) {
-	compare(b, false, []string{"blockdev", "rsync", "rsync-4k"}, func(t *bed) { t.copyImage(); t.scatter() })
+	compare(b, false, peers, func(t *bed) { t.copyImage(); t.scatter() })
 }
 
 func BenchmarkScatteredPull(b *testing.B) {
-	compare(b, true, []string{"blockdev", "rsync", "rsync-4k"}, func(t *bed) { t.copyImage(); t.scatter() })
+	compare(b, true, peers, func(t *bed) { t.copyImage(); t.scatter() })
 }
 
 func BenchmarkGatheredPush(b *testing.B) {
-	compare(b, false, []string{"blockdev", "rsync", "rsync-4k"}, func(t *bed) { t.copyImage(); harness.Gather(b, t.dst, 0.01, 8) })
+	compare(b, false, peers, func(t *bed) { t.copyImage(); harness.Gather(b, t.dst, 0.01, 8) })
 }
 
 func BenchmarkHalfPush(b *testing.B) {
-	compare(b, false, []string{"blockdev", "rsync", "rsync-4k", "cat"}, func(t *bed) { t.copyImage(); harness.Scatter(b, t.dst, 0.5, 9) })
+	compare(b, false, append(peers, "cat"), func(t *bed) { t.copyImage(); harness.Scatter(b, t.dst, 0.5, 9) })
 }
 
 func BenchmarkFirstPush(b *testing.B) {
-	compare(b, false, []string{"blockdev", "rsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
+	compare(b, false, []string{"blockdev", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
 }
 
 func BenchmarkFirstPull(b *testing.B) {
-	compare(b, true, []string{"blockdev", "rsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
+	compare(b, true, []string{"blockdev", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
 }
 
 // copyImage makes the target equal to the source.

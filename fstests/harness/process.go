@@ -2,10 +2,12 @@ package harness
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Processes gives the arguments of each process by its id, the program first. It reads /proc and finds none on
@@ -49,15 +51,35 @@ func descendants(pid int) []int {
 
 // parentOf reads the parent from a stat file, or returns 0 when the process has ended.
 func parentOf(path string) int {
+	fields := statFields(path)
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(fields[1])
+	return parent
+}
+
+// statFields are the fields of a stat file from the third on, none when the process has ended.
+func statFields(path string) []string {
 	stat, err := os.ReadFile(path)
 	if err != nil {
-		return 0
+		return nil
 	}
 	// The second field is the name in parentheses and may itself contain spaces and parentheses.
-	rest := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(rest) < 2 {
-		return 0
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+// processorTime is what a process and its descendants that have ended used. It waits a moment for those that are
+// about to end, and is 0 on systems without /proc.
+func processorTime(pid int) (used time.Duration) {
+	for end := time.Now().Add(2 * time.Second); len(descendants(pid)) > 0 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
 	}
-	parent, _ := strconv.Atoi(rest[1])
-	return parent
+	const first, last, tick = 11, 14, 10 * time.Millisecond // user, system, and the same of children; proc(5)
+	fields := statFields(fmt.Sprintf("/proc/%d/stat", pid))
+	for i := first; i <= last && i < len(fields); i++ {
+		n, _ := strconv.ParseInt(fields[i], 10, 64) // the kernel writes numbers
+		used += time.Duration(n) * tick
+	}
+	return used
 }

@@ -224,6 +224,9 @@ func (s *Server) KnowPort(t testing.TB, port int) {
 	}
 }
 
+// CPU is the processor time that the server and the processes of sessions that have ended used so far.
+func (s *Server) CPU() time.Duration { return processorTime(s.cmd.Process.Pid) }
+
 // Log is what the server wrote so far.
 func (s *Server) Log() string { return s.log.String() }
 
