@@ -140,6 +140,18 @@ func (c *pageCache) drop(f *os.File, from, to int64) {
 	}
 }
 
+// holds tells whether any of the n bytes at off were cached, or may have been.
+func (c *pageCache) holds(off, n int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for unit := off / cacheUnit; unit <= (off+n-1)/cacheUnit; unit++ {
+		if c.blind || c.wasCached(unit) {
+			return true
+		}
+	}
+	return false
+}
+
 // wasCached tells whether a unit was cached; one not looked at counts as such.
 func (c *pageCache) wasCached(unit int64) bool {
 	const units = cacheRegion / cacheUnit

@@ -104,7 +104,8 @@ type Object struct {
 	noPunch, noZeroOut atomic.Bool // learned from the first refusal
 	thin               thin
 
-	cache pageCache
+	cache  pageCache
+	direct direct
 
 	// synced: nothing was written since Sync was called, and it was called. The
 	// first call is for what an earlier run may have left in the cache.

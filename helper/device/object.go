@@ -19,9 +19,7 @@ func (o *Object) ReadAt(p []byte, off int64) (int, error) {
 	if int64(len(p)) > o.size-off {
 		p, end = p[:o.size-off], io.EOF
 	}
-	o.cache.before(o.f, off, int64(len(p)))
-	n, err := o.raw().ReadAt(p, off)
-	o.cache.didRead(o.f, off, int64(n))
+	n, err := o.readAt(p, off)
 	if n == len(p) {
 		return n, end
 	}
@@ -162,6 +160,7 @@ func (o *Object) Close() error {
 	}
 	o.closed = true
 	o.cache.end(o.f)
+	o.direct.close()
 	return fail("close", o.path, o.f.Close())
 }
 
