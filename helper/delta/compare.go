@@ -63,13 +63,19 @@ func Root(ctx context.Context, src Source, r block.Range, progress func(done int
 		alive := time.NewTicker(progressEvery) // also while a slow disk is waited for
 		defer alive.Stop()
 		done := int64(0)
+		picked := make(chan struct{})
+		close(picked)
 		for i := int64(0); i < r.Extents(); {
-			select {
-			case e := <-scan.order[i%int64(len(scan.order))]:
+			more := scan.ready
+			if e := scan.pick(i); e != nil {
 				root.Add(e.digest)
 				done = e.offset + int64(e.length) - r.Offset
 				scan.recycle(e)
 				i++
+				more = picked
+			}
+			select {
+			case <-more:
 			case <-alive.C:
 				if err := progress(done); err != nil {
 					return err

@@ -92,11 +92,9 @@ func (rc *receiver) announce(ctx context.Context) error {
 				return err
 			}
 		}
-		var e *extent
-		select {
-		case e = <-rc.scan.order[i%int64(len(rc.scan.order))]:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		e, err := rc.scan.await(ctx, i)
+		if err != nil {
+			return err
 		}
 		rc.mu.Lock()
 		rc.known[i%rc.window] = e

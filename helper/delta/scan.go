@@ -61,24 +61,25 @@ const (
 type scanner struct {
 	src   Source
 	r     block.Range
-	keep  bool           // extents keep their data
-	free  chan *extent   // extents to fill; what is not free bounds the memory
-	bufs  chan *[]byte   // memory for data, nil where it was not needed yet
-	order []chan *extent // slot i%len holds extent i when it is scanned
+	keep  bool          // extents keep their data
+	free  chan *extent  // extents to fill; what is not free bounds the memory
+	bufs  chan *[]byte  // memory for data, nil where it was not needed yet
+	ready chan struct{} // scanned has changed
 
-	mu    sync.Mutex
-	next  int64 // extent; hold mu
-	start int64 // [start, stop) is the data range found last; hold mu
-	stop  int64
+	mu      sync.Mutex
+	scanned []*extent // slot i%len holds extent i until it is taken; hold mu
+	next    int64     // extent to scan; hold mu
+	start   int64     // [start, stop) is the data range found last; hold mu
+	stop    int64
 }
 
 // newScanner scans r with at most ahead extents taken and not given back, and the
 // data of at most Hold in memory, those that are being read included.
 func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
 	s := &scanner{src: src, r: r, keep: keep,
-		free: make(chan *extent, ahead), bufs: make(chan *[]byte, Hold), order: make([]chan *extent, ahead)}
-	for i := range ahead {
-		s.order[i] = make(chan *extent, 1)
+		free: make(chan *extent, ahead), bufs: make(chan *[]byte, Hold),
+		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
+	for range ahead {
 		s.free <- nil // extents are made when they are first needed
 	}
 	for range Hold {
@@ -127,7 +128,43 @@ func (s *scanner) run(ctx context.Context) error {
 				e.buf, e.data, buf = buf, (*buf)[:e.length], nil
 			}
 		}
-		s.order[e.index%int64(len(s.order))] <- e
+		s.deliver(e)
+	}
+}
+
+// deliver makes e available to who takes the extents in order.
+func (s *scanner) deliver(e *extent) {
+	s.mu.Lock()
+	s.scanned[e.index%int64(len(s.scanned))] = e
+	s.mu.Unlock()
+	select {
+	case s.ready <- struct{}{}:
+	default: // the last signal was not seen yet
+	}
+}
+
+// pick returns extent i, which comes after the one picked last, or nil when it is
+// not scanned; then ready tells when to ask again.
+func (s *scanner) pick(i int64) *extent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot := &s.scanned[i%int64(len(s.scanned))]
+	e := *slot
+	*slot = nil
+	return e
+}
+
+// await is pick that waits.
+func (s *scanner) await(ctx context.Context, i int64) (*extent, error) {
+	for {
+		if e := s.pick(i); e != nil {
+			return e, nil
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 

@@ -121,7 +121,9 @@ func (s *sender) run(ctx context.Context) error {
 		if err := s.advance(); err != nil {
 			return err
 		}
-		var scanned chan *extent
+		if cur == nil && s.floor < s.r.Extents() {
+			cur = s.scan.pick(s.floor)
+		}
 		switch {
 		case cur != nil:
 			if theirs, ok := s.digest(cur.index); ok {
@@ -131,13 +133,11 @@ func (s *sender) run(ctx context.Context) error {
 				cur = nil
 				continue
 			}
-		case s.floor < s.r.Extents():
-			scanned = s.scan.order[s.floor%int64(len(s.scan.order))]
-		case s.idle():
+		case s.floor == s.r.Extents() && s.idle():
 			return s.finish(ctx)
 		}
 		select {
-		case cur = <-scanned:
+		case <-s.scan.ready:
 		case <-s.wake:
 		case <-ctx.Done():
 			return context.Cause(ctx)
