@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	inboxSize = 4                // frames that may wait to be taken: a bulk frame has a megabyte
+	inboxSize = 2                // frames that may wait to be taken: a bulk frame has a megabyte
 	drainTime = 10 * time.Second // for a cancelled request to end, before the session is given up
 )
 

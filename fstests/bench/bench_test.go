@@ -38,7 +38,7 @@ type bed struct {
 	src, dst string
 	size     int64
 	wire     int64         // bytes of all runs
-	peak     int64         // bytes of memory, the largest process of the command
+	peak     memory        // of all runs
 	cpu      time.Duration // processor time of both ends, of all runs
 }
 
@@ -86,7 +86,7 @@ func (t *bed) measure(command func() *exec.Cmd, prepare func()) {
 	b := t.b
 	prepare()
 	t.run(command) // puts the helper in place, fills caches
-	t.wire, t.peak, t.cpu = 0, 0, 0
+	t.wire, t.peak, t.cpu = 0, memory{}, 0
 	b.SetBytes(t.size)
 	b.ResetTimer()
 	for range b.N {
@@ -98,7 +98,10 @@ func (t *bed) measure(command func() *exec.Cmd, prepare func()) {
 	b.StopTimer()
 	harness.Same(b, t.src, t.dst)
 	b.ReportMetric(float64(t.wire)/float64(b.N)/1e6, "wireMB/op")
-	b.ReportMetric(float64(t.peak)/1e6, "peakMB")
+	b.ReportMetric(float64(t.peak.command)/1e6, "commandMB")
+	if t.peak.helper > 0 {
+		b.ReportMetric(float64(t.peak.helper)/1e6, "helperMB")
+	}
 	b.ReportMetric(t.cpu.Seconds()/float64(b.N), "cpu-s/op")
 }
 
@@ -112,7 +115,7 @@ func (t *bed) run(command func() *exec.Cmd) {
 	if err == nil {
 		watch := watchMemory(cmd.Process.Pid)
 		err = cmd.Wait()
-		t.peak = max(t.peak, watch())
+		t.peak = t.peak.max(watch())
 	}
 	if err != nil {
 		t.b.Fatalf("%v: %v\n%s", cmd.Args, err, out.Bytes())

@@ -12,15 +12,21 @@ import (
 	"time"
 )
 
-// watchMemory looks at the command's process and at the helpers that run, until the returned function is called, which
-// gives the peak memory of the largest of them in bytes. What the system reports of a process that has ended would
-// include that of this one, from which it was made.
-func watchMemory(pid int) (stop func() int64) {
-	done, result := make(chan struct{}), make(chan int64)
+// memory is the peak of the command's own process, and that of the largest helper, in bytes.
+type memory struct{ command, helper int64 }
+
+func (m memory) max(o memory) memory {
+	return memory{max(m.command, o.command), max(m.helper, o.helper)}
+}
+
+// watchMemory looks at the command's process and at the helpers that run, until the returned function is called. What
+// the system reports of a process that has ended would include that of this one, from which it was made.
+func watchMemory(pid int) (stop func() memory) {
+	done, result := make(chan struct{}), make(chan memory)
 	go func() {
-		var peak int64
+		var peak memory
 		for {
-			peak = max(peak, memory(pid))
+			peak = peak.max(look(pid))
 			select {
 			case <-done:
 				result <- peak
@@ -29,22 +35,33 @@ func watchMemory(pid int) (stop func() int64) {
 			}
 		}
 	}()
-	return func() int64 { close(done); return <-result }
+	return func() memory { close(done); return <-result }
 }
 
-func memory(pid int) (peak int64) {
+func look(pid int) (now memory) {
 	files, _ := filepath.Glob("/proc/[0-9]*/status")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		if err != nil || !bytes.HasPrefix(text, []byte("Name:\thelper-")) && !bytes.Contains(text, fmt.Appendf(nil, "\nPid:\t%d\n", pid)) {
+		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(text)) {
-			if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-				n, _ := strconv.ParseInt(strings.Fields(kib)[0], 10, 64)
-				peak = max(peak, n<<10)
-			}
+		switch {
+		case bytes.HasPrefix(text, []byte("Name:\thelper-")):
+			now.helper = max(now.helper, peakOf(text))
+		case bytes.Contains(text, fmt.Appendf(nil, "\nPid:\t%d\n", pid)):
+			now.command = peakOf(text)
 		}
 	}
-	return peak
+	return now
+}
+
+// peakOf reads the peak memory from a status file.
+func peakOf(status []byte) int64 {
+	for line := range strings.Lines(string(status)) {
+		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, _ := strconv.ParseInt(strings.Fields(kib)[0], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
 }

@@ -25,7 +25,7 @@ import (
 // Hold is the number of extents whose data a sender keeps in memory: being
 // scanned, or waiting for the receiver to answer. Half of them at most wait for
 // block digests, where the source can be read again.
-const Hold = 12
+const Hold = 8
 
 // Window is the number of extents by which a receiver may run ahead.
 const Window = 256
