@@ -71,6 +71,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err := o.claim(w); err != nil {
 		return nil, o.giveUp(err)
 	}
+	if err := o.identified(w); err != nil {
+		return nil, o.giveUp(err)
+	}
 	return o, nil
 }
 
@@ -106,6 +109,9 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 		return nil, o.giveUp(err)
 	}
 	if err := o.claim(w); err != nil {
+		return nil, o.giveUp(err)
+	}
+	if err := o.identified(w); err != nil {
 		return nil, o.giveUp(err)
 	}
 	if w.IgnoreSize {
@@ -158,6 +164,9 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 		return nil, refuse(ErrRefused, "open", path, "is a symlink that leads nowhere: nothing is created through it")
 	}
 	if err := mayCreate("create", path); err != nil {
+		return nil, err
+	}
+	if err := expectedNew(path, w); err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(path)

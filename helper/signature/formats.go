@@ -69,7 +69,7 @@ func (f format) read(sb []byte) (Found, bool) {
 		found.UUID = uuid(field(sb, f.uuid, 16))
 	}
 	if f.label > 0 {
-		found.Label = text(field(sb, f.label, f.length))
+		found.Label = Text(field(sb, f.label, f.length))
 	}
 	return found, f.detail == nil || f.detail(sb, &found)
 }
@@ -104,7 +104,7 @@ func fat(serialAt, labelAt int) func(sb []byte, f *Found) bool {
 			u16(sb, 14) == 0 || field(sb, 16, 1)[0] == 0 || media < 0xf0 {
 			return false
 		}
-		if label := text(field(sb, labelAt, 11)); label != "NO NAME" {
+		if label := Text(field(sb, labelAt, 11)); label != "NO NAME" {
 			f.Label = label
 		}
 		return serial(serialAt)(sb, f)
@@ -141,7 +141,7 @@ func wide(at, n int) func(sb []byte, f *Found) bool {
 		for b := field(sb, at, n*2); len(b) > 1 && (b[0] != 0 || b[1] != 0); b = b[2:] {
 			units = append(units, binary.LittleEndian.Uint16(b))
 		}
-		f.Label = text([]byte(string(utf16.Decode(units))))
+		f.Label = Text([]byte(string(utf16.Decode(units))))
 		return true
 	}
 }
@@ -149,7 +149,7 @@ func wide(at, n int) func(sb []byte, f *Found) bool {
 // iso takes the time of the last change for the UUID, or that of the making.
 func iso(sb []byte, f *Found) bool {
 	for _, at := range []int{830, 813} {
-		date := text(field(sb, at, 16))
+		date := Text(field(sb, at, 16))
 		if len(date) == 16 && strings.Trim(date, "0") != "" {
 			f.UUID = group(date, 4, 2, 2, 2, 2, 2, 2)
 			return true
@@ -159,9 +159,9 @@ func iso(sb []byte, f *Found) bool {
 }
 
 func luks(sb []byte, f *Found) bool {
-	f.UUID = text(field(sb, 168, 40))
+	f.UUID = Text(field(sb, 168, 40))
 	if version := binary.BigEndian.Uint16(field(sb, 6, 2)); version == 2 {
-		f.Label = text(field(sb, 24, 48))
+		f.Label = Text(field(sb, 24, 48))
 	}
 	return true
 }

@@ -16,7 +16,7 @@ func lvm(d *disk) (Found, bool) {
 		label := d.bytes(at, 512)
 		if has(label, 0, "LABELONE") && has(label, 24, "LVM2 001") {
 			id := field(label, int(min(u32(label, 20), 512)), 32)
-			return Found{Type: "LVM2_member", UUID: LVM(text(id))}, true
+			return Found{Type: "LVM2_member", UUID: LVM(Text(id))}, true
 		}
 	}
 	return Found{}, false
@@ -39,7 +39,7 @@ func swap(d *disk) (Found, bool) {
 		switch {
 		case has(mark, 0, "SWAPSPACE2"):
 			sb := d.bytes(1024, 44)
-			return Found{Type: "swap", UUID: uuid(field(sb, 12, 16)), Label: text(field(sb, 28, 16))}, true
+			return Found{Type: "swap", UUID: uuid(field(sb, 12, 16)), Label: Text(field(sb, 28, 16))}, true
 		case has(mark, 0, "SWAP-SPACE"):
 			return Found{Type: "swap"}, true
 		case has(mark, 0, "S1SUSPEND"), has(mark, 0, "S2SUSPEND"), has(mark, 0, "ULSUSPEND"), has(mark, 0, "LINHIB0001"):
@@ -54,7 +54,7 @@ func swap(d *disk) (Found, bool) {
 func raid(d *disk) (Found, bool) {
 	const magic = "\xfc\x4e\x2b\xa9"
 	if sb := d.bytes((d.size-8<<10)&^0xfff, superblock); has(sb, 0, magic+"\x01\x00\x00\x00") {
-		return Found{Type: "linux_raid_member", UUID: uuid(field(sb, 16, 16)), Label: text(field(sb, 32, 32))}, true
+		return Found{Type: "linux_raid_member", UUID: uuid(field(sb, 16, 16)), Label: Text(field(sb, 32, 32))}, true
 	}
 	sb := d.bytes(d.size&^0xffff-64<<10, superblock)
 	if !has(sb, 0, magic) || u32(sb, 4) != 0 {
@@ -79,7 +79,7 @@ func zfs(d *disk) (Found, bool) {
 			}
 			if name := property(list, "name", 9); len(name) > 4 {
 				n := binary.BigEndian.Uint32(name)
-				f.Label = text(name[4 : 4+min(uint64(n), uint64(len(name)-4), 256)])
+				f.Label = Text(name[4 : 4+min(uint64(n), uint64(len(name)-4), 256)])
 			}
 			return f, true
 		}

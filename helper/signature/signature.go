@@ -154,8 +154,8 @@ func group(s string, lengths ...int) string {
 	return strings.Join(parts, "-")
 }
 
-// text is what is printable of b, up to the first zero byte.
-func text(b []byte) string {
+// Text is what is printable of b, up to the first zero byte.
+func Text(b []byte) string {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	s = strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
