@@ -27,7 +27,7 @@ func (s *session) openObject(r *request) error {
 	if m.Write {
 		o, err = device.OpenWrite(path, device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
-			Expect: m.Expect, Pins: m.Pins,
+			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
 		})
 	} else {
 		o, err = device.OpenRead(path)
@@ -53,6 +53,16 @@ func opened(o *device.Object) *wire.Opened {
 		Path: o.Path(), Size: o.Size(), Shared: o.Shared(), Entry: entry(o.Info()),
 		IDs: names(slices.Concat(lasting, content)), Lasting: int64(len(lasting)), Content: names(o.Content()),
 	}
+}
+
+// seen is the kind of device that a client has seen, nil for none.
+func seen(kind wire.Kind) *device.Kind {
+	for k, name := range kinds {
+		if name == kind {
+			return &k
+		}
+	}
+	return nil
 }
 
 // names are as many strings, and as much of each, as a frame may have.

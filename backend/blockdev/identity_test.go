@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -297,4 +298,55 @@ func TestDevice_AnnounceBroken(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	holds(t, d, old)
+}
+
+// What became a device, or a file, since it was found is not written.
+func TestDevice_BecameAnother(t *testing.T) {
+	old, data := edges.Contents()[1].Make(1<<20, 1), edges.Contents()[1].Make(1<<20, 2)
+	d, _, _ := loop(t, old)
+	dir, lead := named(t)
+	image := filepath.Join(dir, "disk")
+	update := func(o fs.Object) {
+		t.Helper()
+		err := o.Update(t.Context(), bytes.NewReader(data), info("x", 1<<20))
+		if !errors.Is(err, wire.CodeRefused) || !strings.Contains(err.Error(), "when it was looked at") {
+			t.Errorf("%v", err)
+		}
+	}
+	write(t, image, old)
+	o := find(t, newFs(t, "blockdev:localhost"+dir), "disk")
+	lead(d)
+	update(o)
+	holds(t, d, old)
+	o = find(t, newFs(t, "blockdev:localhost"+dir), "disk")
+	if err := os.Remove(image); err != nil {
+		t.Fatal(err)
+	}
+	update(o)
+	if _, err := os.Stat(image); err == nil {
+		t.Error("a file was made in the place of the device")
+	}
+	write(t, image, old)
+	update(o)
+	same(t, image, old)
+}
+
+// An image takes the size of its source, and the log says so.
+func TestImage_SizeFollows(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "disk"), make([]byte, 5000))
+	f := here(t, dir)
+	for _, size := range []int{7000, 3000} {
+		l := listen(t)
+		o := find(t, f, "disk")
+		want := "the image has " + strconv.FormatInt(o.Size(), 10) + " bytes and gets the " + strconv.Itoa(size) + " of its source"
+		data := edges.Contents()[1].Make(size, 3)
+		if err := o.Update(t.Context(), bytes.NewReader(data), info("x", int64(size))); err != nil {
+			t.Fatal(err)
+		}
+		same(t, filepath.Join(dir, "disk"), data)
+		if !strings.Contains(l.text(), want) {
+			t.Errorf("%s does not say %q", l.text(), want)
+		}
+	}
 }

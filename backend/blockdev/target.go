@@ -96,7 +96,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	}
 	t := &target{o: o, at: at}
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
-	t.req.Path, t.req.Force = at.path, o.fs.opt.Force == at.path
+	t.req.Path, t.req.Force, t.req.Kind = at.path, o.fs.opt.Force == at.path, o.entry.Kind
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
 		return nil, err
@@ -115,6 +115,9 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	if err := t.pin(); err != nil {
 		t.lead.close() // nothing was written yet
 		return nil, err
+	}
+	if have := o.entry.Size; o.entry.Kind == wire.KindFile && have != size && !t.req.IgnoreSize {
+		fs.Infof(o, "the image has %d bytes and gets the %d of its source", have, size)
 	}
 	return t, nil
 }

@@ -83,6 +83,10 @@ type WriteOptions struct {
 	Expect string
 	Pins   []string
 
+	// Seen is what the target was when the caller saw it, and must be still; nil
+	// when it did not.
+	Seen *Kind
+
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
 	Claim Token

@@ -246,3 +246,34 @@ func TestObject_RereadPartitions(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A name that leads to something else than when it was looked at is refused; each case would be written otherwise.
+func TestOpenWrite_Seen(t *testing.T) {
+	require.Need(t, require.Root, require.Loop)
+	file, block := File, Block
+	dev, img := loop(t, image(t, mib)), image(t, mib)
+	damage(t, dev)
+	damage(t, img)
+	for _, c := range []struct {
+		path string
+		seen *Kind
+		word string
+	}{
+		{dev, &file, "was a file when it was looked at and is a device now"},
+		{img, &block, "was a device when it was looked at and is a file now"},
+		{filepath.Join(t.TempDir(), "gone"), &block, "is gone: nothing is created"},
+	} {
+		w := lead(mib, "")
+		w.Seen, w.Force = c.seen, true
+		_, err := OpenWrite(c.path, w)
+		wantError(t, err, ErrRefused, c.path, c.word)
+		for _, seen := range []*Kind{nil, map[*Kind]*Kind{&file: &block, &block: &file}[c.seen]} {
+			w.Seen = seen
+			o, err := OpenWrite(c.path, w)
+			if err != nil {
+				t.Fatalf("%s, seen as %v: %v", c.path, seen, err)
+			}
+			o.Abort()
+		}
+	}
+}

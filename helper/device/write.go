@@ -19,6 +19,9 @@ func OpenWrite(path string, o WriteOptions) (*Object, error) {
 		return nil, refuse(ErrRefused, "open", path, "cannot be written from a source of unknown size")
 	}
 	info, err := Stat(path)
+	if changed := changedKind(path, info, err, o.Seen); changed != nil {
+		return nil, changed
+	}
 	switch {
 	case errors.Is(err, ErrNotFound) && o.follower():
 		return nil, claimGone(path)
@@ -33,6 +36,19 @@ func OpenWrite(path string, o WriteOptions) (*Object, error) {
 	default:
 		return openImage(path, info, o)
 	}
+}
+
+// changedKind refuses a target that became something else since it was seen: a
+// device where a file was, or a file to be made where a device was.
+func changedKind(path string, info Info, err error, seen *Kind) error {
+	switch {
+	case seen == nil:
+	case errors.Is(err, ErrNotFound) && *seen == Block:
+		return refuse(ErrRefused, "open", path, "was a device when it was looked at and is gone: nothing is created in its place")
+	case err == nil && info.Kind != *seen && info.Kind != Dir:
+		return refuse(ErrRefused, "open", path, "was a %s when it was looked at and is a %s now: look again, and check the name", *seen, info.Kind)
+	}
+	return nil
 }
 
 func claimGone(path string) error {

@@ -117,6 +117,8 @@ func TestMessage_Err(t *testing.T) {
 		{"reading with a claim", &Open{path: path{"/a"}, Claim: Claim{15: 1}}, ErrInvalid},
 		{"size is negative", &Open{path: path{"/a"}, Write: true, Size: -1}, ErrInvalid},
 		{"reading what is expected", &Open{path: path{"/a"}, Expect: "x"}, ErrInvalid},
+		{"reading what was a file", &Open{path: path{"/a"}, Kind: KindFile}, ErrInvalid},
+		{"writing a directory", &Open{path: path{"/a"}, Write: true, Kind: KindDir}, ErrInvalid},
 		{"reading what was pinned", &Open{path: path{"/a"}, Pins: []string{"x"}}, ErrInvalid},
 		{"expecting without lead", &Open{path: path{"/a"}, Write: true, Claim: Claim{1}, Expect: "x"}, ErrInvalid},
 		{"pins without lead", &Open{path: path{"/a"}, Write: true, Claim: Claim{1}, Pins: []string{"x"}}, ErrInvalid},

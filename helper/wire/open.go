@@ -21,6 +21,7 @@ type Open struct {
 	Claim      Claim
 	Expect     string   // the identity that the target must have; empty for any
 	Pins       []string // identities that it had when it was written before, all of which it must have still
+	Kind       Kind     // what it was when the client saw it: a file or a device; 0 when it did not
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -29,10 +30,10 @@ func (*Open) Type() Type { return TypeOpen }
 // session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
 	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects) {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0) {
 		return ErrInvalid
 	}
-	if claimed && !m.Lead && expects {
+	if claimed && !m.Lead && expects || m.Kind > KindBlock {
 		return ErrInvalid
 	}
 	if err := checkSizes(m.Size); err != nil {
@@ -53,7 +54,7 @@ func (m *Open) append(b []byte) []byte {
 		b = appendBool(b, v)
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
-	return appendStrings(appendString(b, m.Expect), m.Pins)
+	return append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -61,7 +62,7 @@ func (m *Open) decode(d *decoder) {
 	m.Write, m.Lead, m.IgnoreSize, m.Force = d.bool(), d.bool(), d.bool(), d.bool()
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
-	m.Expect, m.Pins = d.string(MaxName), d.strings()
+	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
 }
 
 // Opened answers Open.
