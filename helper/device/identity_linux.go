@@ -61,7 +61,7 @@ func pageSerial(page []byte) string {
 	return string(page[4:min(4+n, len(page))])
 }
 
-// partUUID is that of the partition with this sysfs directory: as kernels since 6.11
+// partUUID is that of the partition with this sysfs directory: as recent kernels
 // tell it, or as it is in the table.
 func (k kernel) partUUID(dir string, look bool) string {
 	for line := range lines(filepath.Join(dir, "uevent")) {
