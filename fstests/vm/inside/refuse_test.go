@@ -204,11 +204,27 @@ func TestThin_LVM(t *testing.T) {
 	sync(t, src, "/dev/vg/thin", size, 1)
 }
 
+// A device that was set read-only can be opened for writing: the kernel refuses the writes themselves, too late for a
+// copy to say so before it begins.
 func TestRefuse_ReadOnly(t *testing.T) {
 	const size = 8 * mib
 	target := linear(t, "data", harness.Loop(t, size).Path, size, "--readonly")
 	_, err := opened(t, target, size, true)
 	refused(t, err, wire.CodeReadOnly, target, "read-only")
+
+	target = harness.Loop(t, size).Path
+	run(t, "blockdev", "--setro", target)
+	f, err := os.OpenFile(target, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatalf("a plain open is refused already: %v", err)
+	}
+	f.Close()
+	_, err = opened(t, target, size, true)
+	refused(t, err, wire.CodeReadOnly, target, "read-only", "blockdev --setrw")
+	run(t, "blockdev", "--setrw", target)
+	if _, err := opened(t, target, size, true); err != nil {
+		t.Error(err)
+	}
 }
 
 // Nothing is created where the kernel keeps devices, and what is there under another name than expected stays.
