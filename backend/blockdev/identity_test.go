@@ -3,6 +3,7 @@ package blockdev
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +90,16 @@ func TestDevice_PinIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	tg, err := find(t, newFs(t, remote), "disk").(*Object).openTarget(t.Context(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if more, err := tg.join(t.Context()); err != nil {
+		t.Errorf("a second stream: %v", err)
+	} else {
+		more.close()
+	}
+	tg.abort(nil)
 	if n := strings.Count(l.text(), "remembered as the device at localhost:"+dir+"/disk: file="); n != 1 {
 		t.Errorf("said %d times what is remembered: %s", n, l.text())
 	}
@@ -284,6 +295,15 @@ func TestDevice_Announce(t *testing.T) {
 	}
 }
 
+// failsOnce is a reader that is at its end after a failure.
+type failsOnce struct{ err error }
+
+func (f *failsOnce) Read([]byte) (int, error) {
+	err := f.err
+	f.err = io.EOF
+	return 0, err
+}
+
 // A source that fails while its beginning is looked at is an error, not a short source.
 func TestDevice_AnnounceBroken(t *testing.T) {
 	require.Need(t, require.Mkfs)
@@ -294,7 +314,8 @@ func TestDevice_AnnounceBroken(t *testing.T) {
 	}
 	old := harness.ReadBack(t, d.Path)
 	failure := errors.New("no more")
-	if err := o.Update(t.Context(), broken{failure}, info("x", 8<<20)); err == nil || !strings.Contains(err.Error(), failure.Error()) {
+	in := io.MultiReader(strings.NewReader("begins"), &failsOnce{err: failure})
+	if err := o.Update(t.Context(), in, info("x", 8<<20)); err == nil || !strings.Contains(err.Error(), failure.Error()) {
 		t.Errorf("%v", err)
 	}
 	holds(t, d, old)

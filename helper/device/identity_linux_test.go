@@ -175,7 +175,7 @@ func TestOpenWrite_ExpectFollower(t *testing.T) {
 	if err := o.Zero(0, 8*mib); err != nil {
 		t.Fatal(err)
 	}
-	w := lead(8*mib, "")
+	w := lead(8*mib, id)
 	w.Lead = false
 	follower, err := OpenWrite(dev, w)
 	if err != nil {
