@@ -24,6 +24,7 @@ var codes = []struct {
 	{device.ErrNoSpace, wire.CodeNoSpace},
 	{device.ErrPermission, wire.CodePermission},
 	{device.ErrUnsupported, wire.CodeUnsupported},
+	{device.ErrIdentity, wire.CodeIdentity},
 	{device.ErrIO, wire.CodeIO},
 }
 

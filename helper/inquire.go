@@ -35,7 +35,7 @@ func (s *session) describe(r *request) error {
 	if err != nil {
 		return err
 	}
-	facts, err := device.Describe(m.Path)
+	facts, err := device.Describe(m.Path, m.Look)
 	if err != nil {
 		return err
 	}

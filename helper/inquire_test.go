@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
@@ -53,6 +54,62 @@ func TestServe_Describe(t *testing.T) {
 	if found["kind"] != "file" || found["path"] != path || found["size"] != "4096" {
 		t.Errorf("%v", found)
 	}
+	c.hangUp()
+}
+
+// What is on an object is told only when it was asked for, and only of what may be read.
+func TestServe_DescribeLook(t *testing.T) {
+	const uuid = "01234567-89ab-cdef-0123-456789abcdef"
+	data := make([]byte, 4096)
+	copy(data, "XFSB")
+	copy(data[32:], "\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef")
+	path := file(t, "image", data)
+	c := connect(t, Policy{ReadOnly: true, Allow: []string{path}})
+	for look, want := range map[bool]string{false: "", true: "ids=uuid=" + uuid + "; content=xfs " + uuid} {
+		req := describe(path).(*wire.Describe)
+		req.Look = look
+		var m wire.Properties
+		c.call(req, &m)
+		var got []string
+		for _, p := range m.Properties {
+			if p.Key == "ids" || p.Key == "content" {
+				got = append(got, p.Key+"="+p.Value)
+			}
+		}
+		if text := strings.Join(got, "; "); text != want {
+			t.Errorf("look %v: %s", look, text)
+		}
+	}
+	other := describe(file(t, "other", data)).(*wire.Describe)
+	other.Look = true
+	c.fails(wire.CodeRefused, other)
+	c.hangUp()
+}
+
+// Whoever asks, a target that is not the expected one is refused with a code of its own, and one that is can be
+// completed with its partition table read again, which a file does not have.
+func TestServe_OpenExpect(t *testing.T) {
+	data := make([]byte, 4096)
+	copy(data, "XFSB")
+	copy(data[32:], "0123456789abcdef")
+	path := file(t, "image", data)
+	c := connect(t, Policy{})
+	req := &wire.Open{Write: true, Lead: true, Claim: wire.Claim{1}, Size: 8192, Expect: "serial=1"}
+	req.Path = path
+	c.fails(wire.CodeIdentity, req)
+	req.Expect, req.Pins = "", []string{"serial=1"}
+	c.fails(wire.CodeIdentity, req)
+	req.Pins, req.Kind = nil, wire.KindBlock
+	c.fails(wire.CodeRefused, req)
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, data) {
+		t.Errorf("it has changed: %v", err)
+	}
+	req.Expect, req.Kind = "30313233-3435-3637-3839-616263646566", wire.KindFile
+	var m wire.Opened
+	if c.call(req, &m); len(m.IDs) != 1 || m.Lasting != 0 || len(m.Content) != 1 {
+		t.Errorf("%+v", m)
+	}
+	c.call(&wire.Close{Commit: true, Reread: true}, nil)
 	c.hangUp()
 }
 

@@ -1,6 +1,8 @@
 package helper
 
 import (
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
@@ -25,6 +27,7 @@ func (s *session) openObject(r *request) error {
 	if m.Write {
 		o, err = device.OpenWrite(path, device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
+			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
 		})
 	} else {
 		o, err = device.OpenRead(path)
@@ -38,7 +41,37 @@ func (s *session) openObject(r *request) error {
 			return err
 		}
 	}
-	return s.w.Write(&wire.Opened{Path: o.Path(), Size: o.Size(), Shared: o.Shared(), Entry: entry(o.Info())})
+	return s.w.Write(opened(o))
+}
+
+// opened is what the client is told of o. Only a target has identities and
+// content.
+func opened(o *device.Object) *wire.Opened {
+	lasting, content := o.IDs()
+	lasting = names(lasting)
+	return &wire.Opened{
+		Path: o.Path(), Size: o.Size(), Shared: o.Shared(), Entry: entry(o.Info()),
+		IDs: names(slices.Concat(lasting, content)), Lasting: int64(len(lasting)), Content: names(o.Content()),
+	}
+}
+
+// seen is the kind of device that a client has seen, nil for none.
+func seen(kind wire.Kind) *device.Kind {
+	for k, name := range kinds {
+		if name == kind {
+			return &k
+		}
+	}
+	return nil
+}
+
+// names are as many strings, and as much of each, as a frame may have.
+func names(all []string) []string {
+	all = slices.Clone(all[:min(len(all), wire.MaxDirectory)])
+	for i, s := range all {
+		all[i] = s[:min(len(s), wire.MaxName)]
+	}
+	return all
 }
 
 // closeObject ends what openObject began.
@@ -55,10 +88,21 @@ func (s *session) closeObject(r *request) error {
 	case !writing:
 		return o.Close()
 	case m.Commit:
-		return o.Commit(time.Unix(0, m.ModTime))
+		return s.commit(o, &m)
 	default:
 		return o.Abort()
 	}
+}
+
+// commit completes a target. Its partition table is read again while it is still
+// held, so that nobody writes to it in between.
+func (s *session) commit(o *device.Object, m *wire.Close) error {
+	if m.Reread && o.Info().Kind == device.Block && o.Sync() == nil {
+		if err := s.w.Write(&wire.Notice{Text: wire.Clip(o.RereadPartitions())}); err != nil {
+			return errors.Join(err, o.Close())
+		}
+	}
+	return o.Commit(time.Unix(0, m.ModTime))
 }
 
 // abandon closes what is open when the session ends without Close: a new image

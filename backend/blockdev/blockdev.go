@@ -87,6 +87,9 @@ func (f *Fs) heed(ctx context.Context) {
 type Options struct {
 	host.Config
 	Force     string               `config:"force"`
+	ExpectID  string               `config:"expect_id"`
+	PinIDs    bool                 `config:"pin_ids"`
+	Reread    bool                 `config:"reread_partitions"`
 	Hash      bool                 `config:"hashes"`
 	Reference string               `config:"reference"`
 	Chunks    bool                 `config:"multithread_upload"`
@@ -104,6 +107,39 @@ that is overridden. Everything on it may be lost, and whoever holds it will see
 it change under them.
 
 E.g. "/dev/sdb".`,
+		Advanced: true,
+	}, {
+		Name: "expect_id",
+		Help: `Identity that a target must have to be written.
+
+Serial number, WWN, UUID of the partition (PARTUUID), of the logical volume or
+of the file system that is on it, as "backend info" prints it under ids, with or
+without the key. Any other target is refused before anything is written, whatever
+its path. "force" does not override this.
+
+A copy replaces the file system and so its UUID: the value must then be that of
+the source as well, or the next copy is refused.
+
+E.g. "serial=S5Y1NX0R123456".`,
+		Advanced: true,
+	}, {
+		Name: "pin_ids",
+		Help: `Remember which device was written, and refuse another one in its place.
+
+At the first copy to a device its serial number, WWN and the like are stored in
+rclone's cache directory, for the host and the path as they were given. Later a
+device that lacks any of them is refused. The command "unpin" forgets them. A
+notice says when a device has no identity; image files are not remembered.`,
+		Default:  false,
+		Advanced: true,
+	}, {
+		Name: "reread_partitions",
+		Help: `Have the kernel read the partition table of a disk after it was written.
+
+Otherwise Linux goes on with the partitions that the disk had before. A line of
+the log says which partitions there are now, or why it did not work: the copy is
+complete in any case. Partitions may be mounted automatically then.`,
+		Default:  false,
 		Advanced: true,
 	}, {
 		Name: "hashes",

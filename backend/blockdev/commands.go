@@ -24,7 +24,9 @@ var commands = []command{{
 		Name:  "info",
 		Short: "Show what a host knows of a device or image.",
 		Long: `Size, sector sizes, model, serial number, what is built on it, where it is
-mounted, whether it is thin or rotational, and how it discards. Nothing is opened.
+mounted, whether it is thin or rotational, and how it discards. What is on it is
+looked at: partition table, file system, and its identities, any of which may be
+the value of the option expect_id.
 
 ` + "```console" + `
 rclone backend info blockdev:host/dev sda
@@ -82,6 +84,20 @@ rclone backend root blockdev:host/dev sda
 	},
 	args: []string{"name"},
 	run:  (*Fs).rootOf,
+}, {
+	help: fs.CommandHelp{
+		Name:  "unpin",
+		Short: "Forget which device was written under a name.",
+		Long: `With the option pin_ids a device that is not the one written before is refused.
+After this, the next copy takes the device that is there, and remembers that. No
+host is asked. What was remembered is printed.
+
+` + "```console" + `
+rclone backend unpin blockdev:host/dev sda
+` + "```",
+	},
+	args: []string{"name"},
+	run:  (*Fs).unpin,
 }, {
 	help: fs.CommandHelp{
 		Name:  "deploy",

@@ -151,7 +151,7 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 	d.Equal, d.Changed, d.Zeroed = got.Equal, got.Data, got.Zeroed
 	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Data), blocks(got.Zeroed)
 	d.Wire, d.Took = report.wire.Load(), time.Since(report.start)
-	found, err := describe(ctx, to)
+	found, err := describe(ctx, to, false)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -20,12 +20,19 @@ func (f *Fs) info(ctx context.Context, arg []string, _ map[string]string) (any, 
 	if err != nil {
 		return nil, err
 	}
-	found, err := describe(ctx, at)
+	found, err := describe(ctx, at, true)
 	if err != nil {
 		return nil, explain(err)
 	}
 	out := values(found)
 	out["host"], out["name"] = at.host.String(), arg[0]
+	known, err := loadPin(at)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		out["pinned"] = known.IDs
+	}
 	return out, nil
 }
 

@@ -60,6 +60,8 @@ var facts = []fact{
 	{"read-only", "It refuses writes", factFlag, "false", false},
 	{"holder", "Devices that are built on it or on one of its partitions", factList, "dm-0", true},
 	{"mount", "Where it or one of its partitions is mounted", factList, "/srv", true},
+	{"ids", "Identities: any of them may be the value of the option expect_id", factList, "serial=S5Y1NX0R123456", true},
+	{contentKey, "What is on it: partition table, file system and the like", factList, "ext4 \"root\" 0123-...", true},
 	{"in-use", "Why writing to it would be refused, as far as the host tells", factList, "it is mounted at /srv", true},
 }
 
@@ -86,7 +88,7 @@ func (o *Object) Metadata(ctx context.Context) (fs.Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := describe(ctx, at)
+	found, err := describe(ctx, at, false)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +105,11 @@ func (o *Object) Metadata(ctx context.Context) (fs.Metadata, error) {
 	return metadata, nil
 }
 
-// describe asks for all that is known of what is at p.
-func describe(ctx context.Context, p place) (found []wire.Property, err error) {
+// describe asks for all that is known of what is at p, which is opened only to look
+// what is on it.
+func describe(ctx context.Context, p place, look bool) (found []wire.Property, err error) {
 	err = p.with(ctx, func(s *host.Session) error {
-		found, err = s.Describe(ctx, p.path)
+		found, err = s.Describe(ctx, p.path, look)
 		return err
 	})
 	return found, err

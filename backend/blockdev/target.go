@@ -96,16 +96,28 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	}
 	t := &target{o: o, at: at}
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
-	t.req.Path, t.req.Force = at.path, o.fs.opt.Force == at.path
+	t.req.Path, t.req.Force, t.req.Kind = at.path, o.fs.opt.Force == at.path, o.entry.Kind
 	rand.Read(t.req.Claim[:])
-	if t.lead, err = t.claim(ctx); errors.Is(err, wire.CodeRefused) {
+	if err := t.expect(); err != nil {
+		return nil, err
+	}
+	t.lead, err = t.claim(ctx)
+	switch {
+	case errors.Is(err, wire.CodeRefused), errors.Is(err, wire.CodeIdentity):
 		return nil, once(ctx, err)
-	} else if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	if got := t.lead.opened.Size; got != size && !t.req.IgnoreSize {
 		t.abort(nil)
 		return nil, wire.Errorf(wire.CodeProtocol, "%s: the helper opened %s with %d bytes for a source of %d", at.host, at.path, got, size)
+	}
+	if err := t.pin(); err != nil {
+		t.lead.close() // nothing was written yet
+		return nil, err
+	}
+	if have := o.entry.Size; o.entry.Kind == wire.KindFile && have != size && !t.req.IgnoreSize {
+		fs.Infof(o, "the image has %d bytes and gets the %d of its source", have, size)
 	}
 	return t, nil
 }
@@ -153,6 +165,7 @@ func (t *target) follow(ctx context.Context, source *lease) (src, dst *lease, er
 func (t *target) join(ctx context.Context) (*lease, error) {
 	req := t.req
 	req.Lead, req.Path = false, t.lead.opened.Path
+	req.Expect, req.Pins = "", nil // proved by the claim
 	return take(ctx, t.at, &req)
 }
 
@@ -161,7 +174,8 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) error {
 	defer t.lead.s.Release()
 	before := t.lead.opened.Entry
-	if err := t.lead.s.Close(ctx, true, src.ModTime(ctx).UnixNano()); err != nil {
+	end := &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()}
+	if err := t.lead.s.End(ctx, end); err != nil {
 		return err
 	}
 	entry, err := t.lead.s.Stat(ctx, t.at.path)

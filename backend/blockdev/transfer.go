@@ -51,6 +51,7 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		t.abort(nil)
 		return refuse("%s:%s is the same %s as the source %s:%s", t.at.host, t.at.path, kindName(t.lead.opened.Entry), from.host, from.path)
 	}
+	t.announceFrom(ctx, source)
 	report := &report{start: start}
 	limited, progress, outcome := newLimit(ctx).watch(ctx, progress)
 	if err := outcome(t.stripes(limited, source, report, progress)); err != nil {
@@ -111,7 +112,8 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 	}
 	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: block.DefaultSize}
 	stop := t.interruptible()
-	res, err := host.SendTo(ctx, delta.NewStream(unthrottled(ctx, in), src.Size()), t.lead.s, r)
+	in = t.announceStream(unthrottled(ctx, in), src.Size())
+	res, err := host.SendTo(ctx, delta.NewStream(in, src.Size()), t.lead.s, r)
 	stop()
 	if err != nil {
 		t.abort(err)

@@ -18,11 +18,11 @@ func (s *Session) Root(ctx context.Context, r block.Range, progress func(done in
 // maxProperties bounds what a helper can make this side keep of one object.
 const maxProperties = 4096
 
-// Describe tells all that the host knows of path without opening it. Keys and
-// values are printable and on one line.
-func (s *Session) Describe(ctx context.Context, path string) (all []wire.Property, err error) {
+// Describe tells all that the host knows of path, which is opened only to look
+// what is on it. Keys and values are printable and on one line.
+func (s *Session) Describe(ctx context.Context, path string, look bool) (all []wire.Property, err error) {
 	var req wire.Describe
-	req.Path = path
+	req.Path, req.Look = path, look
 	err = s.call(ctx, &req, func(f *wire.Frame) error {
 		var m wire.Properties
 		if err := f.Decode(&m); err != nil {

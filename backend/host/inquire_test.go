@@ -18,11 +18,11 @@ func TestSession_Inquiries(t *testing.T) {
 	harness.Goroutines(t)
 	ctx, s := t.Context(), here(t)
 	path := imageFile(t, []byte("hello"))
-	facts, err := s.Describe(ctx, path)
+	facts, err := s.Describe(ctx, path, false)
 	if err != nil || len(facts) < 3 || facts[0] != (wire.Property{Key: "kind", Value: "file"}) {
 		t.Errorf("%v, %v", facts, err)
 	}
-	if _, err := s.Describe(ctx, path+"x"); !errors.Is(err, wire.CodeNotFound) {
+	if _, err := s.Describe(ctx, path+"x", false); !errors.Is(err, wire.CodeNotFound) {
 		t.Errorf("describe of nothing: %v", err)
 	}
 	for _, n := range []int64{0, 1 << 20} {
@@ -56,7 +56,7 @@ func TestSession_Inquiries_untrusted(t *testing.T) {
 	harness.Goroutines(t)
 	ctx := t.Context()
 	s := played(t, new(witness).says(&wire.Properties{Properties: []wire.Property{{Key: "model", Value: "a\x1b[2J\nb"}}}, &wire.Done{}))
-	if facts, err := s.Describe(ctx, "/x"); err != nil || len(facts) != 1 || facts[0].Value != "a[2J b" {
+	if facts, err := s.Describe(ctx, "/x", false); err != nil || len(facts) != 1 || facts[0].Value != "a[2J b" {
 		t.Errorf("%q, %v", facts, err)
 	}
 	batch := &wire.Properties{Properties: make([]wire.Property, wire.MaxDirectory)}
@@ -67,7 +67,7 @@ func TestSession_Inquiries_untrusted(t *testing.T) {
 	for i := range endless {
 		endless[i] = batch
 	}
-	if _, err := played(t, new(witness).says(endless...)).Describe(ctx, "/x"); err == nil || !strings.Contains(err.Error(), "protocol error") {
+	if _, err := played(t, new(witness).says(endless...)).Describe(ctx, "/x", false); err == nil || !strings.Contains(err.Error(), "protocol error") {
 		t.Errorf("endless facts: %v", err)
 	}
 	ten := &wire.Data{Data: make([]byte, 10)}

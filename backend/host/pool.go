@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -60,6 +61,15 @@ func newHost(cfg Config) *Host {
 
 // String is the name of the host as the user gave it, for messages.
 func (h *Host) String() string { return h.name }
+
+// Address is the name with the port where one was given: two ports of one name
+// may be two hosts, behind tunnels.
+func (h *Host) Address() string {
+	if h.cfg.Port == "" {
+		return h.name
+	}
+	return net.JoinHostPort(h.name, h.cfg.Port)
+}
 
 // Session returns an idle session, or a new one.
 func (h *Host) Session(ctx context.Context) (*Session, error) {

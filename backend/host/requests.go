@@ -123,6 +123,11 @@ func (s *Session) Open(ctx context.Context, req *wire.Open) (*wire.Opened, error
 	if err != nil {
 		return nil, err
 	}
+	for _, lines := range [][]string{m.IDs, m.Content} {
+		for i, line := range lines {
+			lines[i] = oneLine(line, wire.MaxName)
+		}
+	}
 	return &m, nil
 }
 
@@ -168,6 +173,11 @@ func HasShrunk(path string, size, off, n int64) error {
 // round trip. With commit the target is complete, and durable when Close returns
 // nil; a new image has its name then.
 func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
+	return s.End(ctx, &wire.Close{Commit: commit, ModTime: modTime})
+}
+
+// End is Close with all that it can ask for.
+func (s *Session) End(ctx context.Context, req *wire.Close) error {
 	if !s.opened {
 		return nil
 	}
@@ -176,7 +186,7 @@ func (s *Session) Close(ctx context.Context, commit bool, modTime int64) error {
 			return err
 		}
 	}
-	err := s.start(&wire.Close{Commit: commit, ModTime: modTime})
+	err := s.start(req)
 	if err == nil {
 		err = s.drop(ctx, 1)
 	}

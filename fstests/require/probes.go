@@ -39,6 +39,8 @@ var probes = map[Thing]func() error{
 	LVM:     program("lvm", "lvm2"),
 	Mdadm:   program("mdadm", "mdadm"),
 	Btrfs:   program("mkfs.btrfs", "btrfs-progs"),
+	Vfat:    program("mkfs.vfat", "dosfstools"),
+	Blkid:   program("blkid", "util-linux"),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.

@@ -43,6 +43,8 @@ const (
 	LVM     Thing = "lvm"     // the tools of LVM
 	Mdadm   Thing = "mdadm"   // the tool of Linux's software RAID
 	Btrfs   Thing = "btrfs"   // mkfs.btrfs
+	Vfat    Thing = "vfat"    // mkfs.vfat
+	Blkid   Thing = "blkid"   // blkid of util-linux
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.

@@ -10,9 +10,9 @@ import (
 // several times. What the system does not tell is left out.
 type Property struct{ Key, Value string }
 
-// Describe tells all that is known of what path leads to, without opening it.
-// The keys are in docs/blockdev.md.
-func Describe(path string) ([]Property, error) {
+// Describe tells all that is known of what path leads to. It is opened, for
+// reading, only to look what is on it. The keys are in docs/blockdev.md.
+func Describe(path string, look bool) ([]Property, error) {
 	info, err := Stat(path)
 	if err != nil {
 		return nil, err
@@ -36,7 +36,14 @@ func Describe(path string) ([]Property, error) {
 		p.flag("read-only", info.ReadOnly)
 		p.flag("rotational", info.Rotational)
 	}
-	return p.system(info), nil
+	p = p.system(info)
+	if look && info.Kind != Dir {
+		return p.look(path, info), nil
+	}
+	for _, id := range lastingIDs(info, false) {
+		p.text("ids", id)
+	}
+	return p, nil
 }
 
 // properties collects facts.

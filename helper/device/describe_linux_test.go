@@ -74,12 +74,12 @@ func TestDescribe_Loop(t *testing.T) {
 	if err := os.Symlink(dev, link); err != nil {
 		t.Fatal(err)
 	}
-	idle, err := Describe(link)
+	idle, err := Describe(link, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	point := mounted(t, dev)
-	got, err := Describe(link)
+	got, err := Describe(link, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,17 +98,17 @@ func TestDescribe_Loop(t *testing.T) {
 func TestDescribe_Files(t *testing.T) {
 	path := image(t, mib)
 	dev := loop(t, path)
-	got, err := Describe(path)
+	got, err := Describe(path, false)
 	if text := facts(got); err != nil || !strings.HasPrefix(text, "kind=file; path="+path+"; size=1048576; mtime=20") ||
 		!strings.Contains(text, "; allocated=0; in-use=it is attached to "+dev) {
 		t.Errorf("%s, %v", text, err)
 	}
 	dir := filepath.Dir(path)
-	if got, err := Describe(dir); err != nil || facts(got) != "kind=directory; path="+dir {
+	if got, err := Describe(dir, true); err != nil || facts(got) != "kind=directory; path="+dir {
 		t.Errorf("%v, %v", got, err)
 	}
-	_, err = Describe("/dev/null")
+	_, err = Describe("/dev/null", true)
 	wantError(t, err, ErrNotFile, "/dev/null")
-	_, err = Describe(path + "x")
+	_, err = Describe(path+"x", true)
 	wantError(t, err, ErrNotFound, path+"x")
 }

@@ -10,7 +10,7 @@
 // claims the target and decides its fate with Commit or Abort, or a follower,
 // one of several streams that write other ranges under the leader's claim.
 //
-// The package imports nothing of the project and neither net nor os/user.
+// Of the project it imports only package signature, and neither net nor os/user.
 package device
 
 import (
@@ -19,6 +19,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/signature"
 )
 
 // Kind tells what a path leads to.
@@ -76,6 +78,15 @@ type WriteOptions struct {
 	// then a notice instead of an error.
 	Force bool
 
+	// Expect is an identity that the target must have, Pins are all those that it
+	// had when it was written before. Both are for the leader.
+	Expect string
+	Pins   []string
+
+	// Seen is what the target was when the caller saw it, and must be still; nil
+	// when it did not.
+	Seen *Kind
+
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
 	Claim Token
@@ -96,6 +107,8 @@ type Object struct {
 	setSize int64  // size an image file gets at Commit, -1 to keep its own
 	align   int64  // unit of I/O the system insists on, 0 for none
 	notices []string
+	lasting []string          // identities of a target, of the device
+	found   []signature.Found // what was on a target
 
 	write    bool
 	follower bool

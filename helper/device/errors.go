@@ -22,6 +22,7 @@ var (
 	ErrNoSpace      = errors.New("no space left")
 	ErrPermission   = errors.New("permission denied")
 	ErrUnsupported  = errors.New("not supported")
+	ErrIdentity     = errors.New("another device")
 	ErrIO           = errors.New("input/output error")
 )
 

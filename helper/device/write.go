@@ -19,6 +19,9 @@ func OpenWrite(path string, o WriteOptions) (*Object, error) {
 		return nil, refuse(ErrRefused, "open", path, "cannot be written from a source of unknown size")
 	}
 	info, err := Stat(path)
+	if changed := changedKind(path, info, err, o.Seen); changed != nil {
+		return nil, changed
+	}
 	switch {
 	case errors.Is(err, ErrNotFound) && o.follower():
 		return nil, claimGone(path)
@@ -33,6 +36,19 @@ func OpenWrite(path string, o WriteOptions) (*Object, error) {
 	default:
 		return openImage(path, info, o)
 	}
+}
+
+// changedKind refuses a target that became something else since it was seen: a
+// device where a file was, or a file to be made where a device was.
+func changedKind(path string, info Info, err error, seen *Kind) error {
+	switch {
+	case seen == nil:
+	case errors.Is(err, ErrNotFound) && *seen == Block:
+		return refuse(ErrRefused, "open", path, "was a device when it was looked at and is gone: nothing is created in its place")
+	case err == nil && info.Kind != *seen && info.Kind != Dir:
+		return refuse(ErrRefused, "open", path, "was a %s when it was looked at and is a %s now: look again, and check the name", *seen, info.Kind)
+	}
+	return nil
 }
 
 func claimGone(path string) error {
@@ -71,6 +87,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err := o.claim(w); err != nil {
 		return nil, o.giveUp(err)
 	}
+	if err := o.identified(w); err != nil {
+		return nil, o.giveUp(err)
+	}
 	return o, nil
 }
 
@@ -106,6 +125,9 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 		return nil, o.giveUp(err)
 	}
 	if err := o.claim(w); err != nil {
+		return nil, o.giveUp(err)
+	}
+	if err := o.identified(w); err != nil {
 		return nil, o.giveUp(err)
 	}
 	if w.IgnoreSize {
@@ -158,6 +180,9 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 		return nil, refuse(ErrRefused, "open", path, "is a symlink that leads nowhere: nothing is created through it")
 	}
 	if err := mayCreate("create", path); err != nil {
+		return nil, err
+	}
+	if err := expectedNew(path, w); err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(path)

@@ -27,6 +27,7 @@ const (
 	CodeNotEmpty     Code = 16 // directory
 	CodeInternal     Code = 17 // a defect of ours, or an error with no other code
 	CodeSource       Code = 18 // the source gave too little, too much or an error
+	CodeIdentity     Code = 19 // the target is not the device that is expected
 )
 
 var codeText = map[Code]string{
@@ -36,7 +37,7 @@ var codeText = map[Code]string{
 	CodePermission: "permission denied", CodeUnsupported: "not supported",
 	CodeProtocol: "protocol error", CodeVersion: "version mismatch", CodeCancelled: "cancelled",
 	CodeCorrupted: "corrupted", CodeIsDir: "is a directory", CodeNotEmpty: "directory not empty",
-	CodeInternal: "internal error", CodeSource: "source failed",
+	CodeInternal: "internal error", CodeSource: "source failed", CodeIdentity: "another device",
 }
 
 func (c Code) Error() string {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -171,6 +172,19 @@ func (d *decoder) count(max, size int) int {
 	return n
 }
 
+// strings are up to MaxDirectory names.
+func (d *decoder) strings() []string {
+	n := d.count(MaxDirectory, 2)
+	if n == 0 {
+		return nil
+	}
+	all := make([]string, n)
+	for i := range all {
+		all[i] = d.string(MaxName)
+	}
+	return all
+}
+
 // rest returns all bytes that are left.
 func (d *decoder) rest() []byte { return d.take(len(d.buf)) }
 
@@ -184,6 +198,25 @@ func appendBool(b []byte, v bool) []byte {
 func appendString(b []byte, s string) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
 	return append(b, s...)
+}
+
+func appendStrings(b []byte, all []string) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(all)))
+	for _, s := range all {
+		b = appendString(b, s)
+	}
+	return b
+}
+
+// checkNames refuses too many of them, and empty or long ones.
+func checkNames(all []string) error {
+	if len(all) > MaxDirectory {
+		return ErrTooLong
+	}
+	if slices.Contains(all, "") {
+		return ErrInvalid
+	}
+	return checkStrings(MaxName, all...)
 }
 
 func appendInt64(b []byte, v int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(v)) }

@@ -25,10 +25,18 @@ func (m *Root) Range() block.Range {
 	return block.Range{Offset: m.Offset, Length: m.Length, BlockSize: int(m.BlockSize)}
 }
 
-// Describe asks for all that is known of Path without opening it.
-type Describe struct{ path }
+// Describe asks for all that is known of Path. Without Look it is not opened.
+type Describe struct {
+	path
+	Look bool // open it for reading, to tell what is on it
+}
 
-func (*Describe) Type() Type { return TypeDescribe }
+func (*Describe) Type() Type               { return TypeDescribe }
+func (m *Describe) append(b []byte) []byte { return appendBool(m.path.append(b), m.Look) }
+func (m *Describe) decode(d *decoder) {
+	m.path.decode(d)
+	m.Look = d.bool()
+}
 
 // Property is one fact about an object. A key with several values occurs several
 // times.

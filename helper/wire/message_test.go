@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,9 @@ func TestMessage_ErrTrailing(t *testing.T) {
 
 func long(n int) string { return strings.Repeat("x", n) }
 
+// names are so many strings.
+func names(n int) []string { return slices.Repeat([]string{"x"}, n) }
+
 // A message that is not valid is refused by both ends, for the same reason.
 func TestMessage_Err(t *testing.T) {
 	patch := func(runs ...Run) *Patch { return &Patch{Runs: runs} }
@@ -103,7 +107,7 @@ func TestMessage_Err(t *testing.T) {
 		{"no path", &Rmdir{}, ErrInvalid}, {"path is long", &Rmdir{path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &Remove{}, ErrInvalid}, {"path is long", &Remove{path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &StatFS{}, ErrInvalid}, {"path is long", &StatFS{path{long(MaxPath + 1)}}, ErrTooLong},
-		{"no path", &Describe{}, ErrInvalid}, {"path is long", &Describe{path{long(MaxPath + 1)}}, ErrTooLong},
+		{"no path", &Describe{}, ErrInvalid}, {"path is long", &Describe{path: path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &SetTime{}, ErrInvalid}, {"path is long", &SetTime{path: path{long(MaxPath + 1)}}, ErrTooLong},
 		{"no path", &Open{}, ErrInvalid}, {"path is long", &Open{path: path{long(MaxPath + 1)}}, ErrTooLong},
 		{"reading as lead", &Open{path: path{"/a"}, Lead: true}, ErrInvalid},
@@ -112,6 +116,17 @@ func TestMessage_Err(t *testing.T) {
 		{"reading with a size", &Open{path: path{"/a"}, Size: 1}, ErrInvalid},
 		{"reading with a claim", &Open{path: path{"/a"}, Claim: Claim{15: 1}}, ErrInvalid},
 		{"size is negative", &Open{path: path{"/a"}, Write: true, Size: -1}, ErrInvalid},
+		{"reading what is expected", &Open{path: path{"/a"}, Expect: "x"}, ErrInvalid},
+		{"reading what was a file", &Open{path: path{"/a"}, Kind: KindFile}, ErrInvalid},
+		{"writing a directory", &Open{path: path{"/a"}, Write: true, Kind: KindDir}, ErrInvalid},
+		{"reading what was pinned", &Open{path: path{"/a"}, Pins: []string{"x"}}, ErrInvalid},
+		{"expecting without lead", &Open{path: path{"/a"}, Write: true, Claim: Claim{1}, Expect: "x"}, ErrInvalid},
+		{"pins without lead", &Open{path: path{"/a"}, Write: true, Claim: Claim{1}, Pins: []string{"x"}}, ErrInvalid},
+		{"expectation is long", &Open{path: path{"/a"}, Write: true, Expect: long(MaxName + 1)}, ErrTooLong},
+		{"pin is long", &Open{path: path{"/a"}, Write: true, Pins: []string{long(MaxName + 1)}}, ErrTooLong},
+		{"pin is empty", &Open{path: path{"/a"}, Write: true, Pins: []string{"x", ""}}, ErrInvalid},
+		{"too many pins", &Open{path: path{"/a"}, Write: true, Pins: names(MaxDirectory + 1)}, ErrTooLong},
+		{"rereading without commit", &Close{Reread: true}, ErrInvalid},
 		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},
 		{"length is negative", &Read{Offset: 2, Length: -1, Window: 1}, ErrInvalid},
 		{"end overflows", &Read{Offset: math.MaxInt64, Length: 1, Window: 1}, ErrInvalid},
@@ -156,6 +171,12 @@ func TestMessage_Err(t *testing.T) {
 		{"path is long", &Opened{Path: long(MaxPath + 1), Entry: testEntry}, ErrTooLong},
 		{"size is negative", &Opened{Size: -1, Entry: testEntry}, ErrInvalid},
 		{"entry", &Opened{}, ErrInvalid},
+		{"too many ids", &Opened{Entry: testEntry, IDs: names(MaxDirectory + 1)}, ErrTooLong},
+		{"id is empty", &Opened{Entry: testEntry, IDs: []string{""}}, ErrInvalid},
+		{"more lasting than ids", &Opened{Entry: testEntry, IDs: []string{"x"}, Lasting: 2}, ErrInvalid},
+		{"lasting is negative", &Opened{Entry: testEntry, Lasting: -1}, ErrInvalid},
+		{"content is empty", &Opened{Entry: testEntry, Content: []string{""}}, ErrInvalid},
+		{"content is long", &Opened{Entry: testEntry, Content: []string{long(MaxName + 1)}}, ErrTooLong},
 		{"scanned is negative", &Summary{Scanned: -1}, ErrInvalid}, {"holes are negative", &Summary{Holes: -1}, ErrInvalid},
 		{"equal is negative", &Summary{Equal: -1}, ErrInvalid}, {"data is negative", &Summary{Data: -1}, ErrInvalid},
 		{"zeroed is negative", &Summary{Zeroed: -1}, ErrInvalid},
@@ -216,6 +237,10 @@ func TestUnmarshal_Err(t *testing.T) {
 		{"lead is 255", &Open{}, open + "\x01\xff\x00\x00" + claim, ErrInvalid},
 		{"ignore size is 2", &Open{}, open + "\x01\x00\x02\x00" + claim, ErrInvalid},
 		{"force is 2", &Open{}, open + "\x01\x00\x00\x02" + claim, ErrInvalid},
+		{"pins that are not there", &Open{}, open + "\x01\x00\x00\x00" + claim + "\x00\x00\x00\x02\x00\x01", ErrShort},
+		{"65535 pins", &Open{}, open + "\x01\x00\x00\x00" + claim + "\x00\x00\xff\xff", ErrTooLong},
+		{"look is 2", &Describe{}, open + "\x02", ErrInvalid},
+		{"reread is 2", &Close{}, "\x01\x02" + int2, ErrInvalid},
 		{"compare is 2", &Send{}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x02\x00", ErrInvalid},
 		{"compare is 2", &Receive{}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x02", ErrInvalid},
 		{"properties that are not there", &Properties{}, "\x00\x20", ErrShort},
@@ -257,8 +282,9 @@ func TestMessage_LimitsFit(t *testing.T) {
 	}
 	for _, m := range []Message{
 		&Hello{OS: long(MaxName), Arch: long(MaxName), Build: long(MaxName), BootID: long(MaxName)},
-		&Error{Code: 1, Text: long(MaxText)}, &Open{path: path{long(MaxPath)}}, entries, facts,
-		&Opened{Path: long(MaxPath), Entry: full}, &Data{Data: make([]byte, block.ExtentSize)},
+		&Error{Code: 1, Text: long(MaxText)}, entries, facts,
+		&Open{path: path{long(MaxPath)}, Write: true, Expect: long(MaxName), Pins: slices.Repeat([]string{long(MaxName)}, MaxDirectory)},
+		&Opened{Path: long(MaxPath), Entry: full, IDs: slices.Repeat([]string{long(MaxName)}, MaxDirectory), Content: slices.Repeat([]string{long(MaxName)}, MaxDirectory)}, &Data{Data: make([]byte, block.ExtentSize)},
 		&Digests{Sums: make([]byte, MaxBatch*32)}, &Blocks{Sums: make([]byte, block.MaxPerExtent*4)}, patch,
 		NewSend(block.Range{Length: math.MaxInt64, BlockSize: block.MaxSize}, MaxWindow),
 	} {

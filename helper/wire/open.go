@@ -19,16 +19,30 @@ type Open struct {
 	Force      bool  // write although somebody holds the device
 	Size       int64 // bytes of the source, with Write
 	Claim      Claim
+	Expect     string   // the identity that the target must have; empty for any
+	Pins       []string // identities that it had when it was written before, all of which it must have still
+	Kind       Kind     // what it was when the client saw it: a file or a device; 0 when it did not
 }
 
 func (*Open) Type() Type { return TypeOpen }
 
-// Validate refuses what has no meaning without Write.
+// Validate refuses what has no meaning without Write, and what only the first
+// session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || m.Claim != Claim{}) {
+	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0) {
+		return ErrInvalid
+	}
+	if claimed && !m.Lead && expects || m.Kind > KindBlock {
 		return ErrInvalid
 	}
 	if err := checkSizes(m.Size); err != nil {
+		return err
+	}
+	if err := checkStrings(MaxName, m.Expect); err != nil {
+		return err
+	}
+	if err := checkNames(m.Pins); err != nil {
 		return err
 	}
 	return m.path.Validate()
@@ -39,7 +53,8 @@ func (m *Open) append(b []byte) []byte {
 	for _, v := range []bool{m.Write, m.Lead, m.IgnoreSize, m.Force} {
 		b = appendBool(b, v)
 	}
-	return append(appendInt64(b, m.Size), m.Claim[:]...)
+	b = append(appendInt64(b, m.Size), m.Claim[:]...)
+	return append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -47,6 +62,7 @@ func (m *Open) decode(d *decoder) {
 	m.Write, m.Lead, m.IgnoreSize, m.Force = d.bool(), d.bool(), d.bool(), d.bool()
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
+	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
 }
 
 // Opened answers Open.
@@ -55,6 +71,11 @@ type Opened struct {
 	Size   int64  // bytes to read, or to write
 	Shared bool   // other sessions can write it under the claim
 	Entry  Entry
+
+	// Of a device that the first session of a transfer has opened for writing:
+	IDs     []string // identities, key=value, the lasting ones first
+	Lasting int64    // how many of them a copy does not change
+	Content []string // what is on it, for people
 }
 
 func (*Opened) Type() Type { return TypeOpened }
@@ -66,29 +87,50 @@ func (m *Opened) Validate() error {
 	if err := checkSizes(m.Size); err != nil {
 		return err
 	}
+	if m.Lasting < 0 || m.Lasting > int64(len(m.IDs)) {
+		return ErrInvalid
+	}
+	for _, names := range [][]string{m.IDs, m.Content} {
+		if err := checkNames(names); err != nil {
+			return err
+		}
+	}
 	return m.Entry.validate()
 }
 
 func (m *Opened) append(b []byte) []byte {
-	return m.Entry.append(appendBool(appendInt64(appendString(b, m.Path), m.Size), m.Shared))
+	b = m.Entry.append(appendBool(appendInt64(appendString(b, m.Path), m.Size), m.Shared))
+	return appendStrings(appendInt64(appendStrings(b, m.IDs), m.Lasting), m.Content)
 }
 
 func (m *Opened) decode(d *decoder) {
 	m.Path, m.Size, m.Shared = d.string(MaxPath), d.int64(), d.bool()
 	m.Entry.decode(d)
+	m.IDs, m.Lasting, m.Content = d.strings(), d.int64(), d.strings()
 }
 
 // Close ends what Open began. With Commit the target is complete: it gets its
 // time and its name, and is durable when Done comes.
 type Close struct {
 	Commit  bool
+	Reread  bool  // with Commit: the kernel is to read the partition table of the disk again
 	ModTime int64 // nanoseconds since 1970, for image files
 }
 
-func (*Close) Type() Type               { return TypeClose }
-func (*Close) Validate() error          { return nil }
-func (m *Close) append(b []byte) []byte { return appendInt64(appendBool(b, m.Commit), m.ModTime) }
-func (m *Close) decode(d *decoder)      { m.Commit, m.ModTime = d.bool(), d.int64() }
+func (*Close) Type() Type { return TypeClose }
+
+// Validate refuses to read a table again that is not known to be complete.
+func (m *Close) Validate() error {
+	if m.Reread && !m.Commit {
+		return ErrInvalid
+	}
+	return nil
+}
+
+func (m *Close) append(b []byte) []byte {
+	return appendInt64(appendBool(appendBool(b, m.Commit), m.Reread), m.ModTime)
+}
+func (m *Close) decode(d *decoder) { m.Commit, m.Reread, m.ModTime = d.bool(), d.bool(), d.int64() }
 
 // Read asks for bytes of what is open. They come as Data and Hole frames in
 // order. Window bytes of Data, decoded, may be on their way before a Window frame

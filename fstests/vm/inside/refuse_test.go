@@ -36,7 +36,8 @@ func mount(t *testing.T, dev string) (point string) {
 	return point
 }
 
-// A target in use is refused, with what uses it.
+// A target in use is refused, with what uses it, and each case shows that nothing else would stop the write: but for
+// swap, to which the kernel refuses to write itself, though not to the disk under it.
 func TestRefuse_InUse(t *testing.T) {
 	const size = 128 * mib // the least that btrfs takes
 	for _, c := range []struct {
@@ -82,6 +83,22 @@ func TestRefuse_InUse(t *testing.T) {
 			volumeGroup(t, dev)
 			return dev, []string{"it is held by dm-", "(vg-data)"}
 		}},
+		{"MountedDevice", func(t *testing.T, dev string) (string, []string) {
+			return dev, []string{"it is mounted at " + mounted(t, dev)}
+		}},
+		{"MountedPartition", func(t *testing.T, dev string) (string, []string) {
+			part := partition(t, dev)
+			return part, []string{"it is mounted at " + mounted(t, part)}
+		}},
+		{"PartitionOfMountedDisk", func(t *testing.T, dev string) (string, []string) {
+			part := partition(t, dev)
+			return part, []string{"its disk " + filepath.Base(dev) + " is mounted at " + mounted(t, dev)}
+		}},
+		{"DiskOfPhysicalVolume", func(t *testing.T, dev string) (string, []string) {
+			part := partition(t, dev)
+			volumeGroup(t, part)
+			return dev, []string{"its partition " + filepath.Base(part) + " is held by dm-", "(vg-data)"}
+		}},
 		{"MountedLogicalVolume", func(t *testing.T, dev string) (string, []string) {
 			volume := volumeGroup(t, dev)
 			return volume, []string{"it is mounted at " + mounted(t, volume)}
@@ -91,6 +108,13 @@ func TestRefuse_InUse(t *testing.T) {
 			run(t, "mdadm", "--create", "/dev/md0", "--run", "--level=1", "--raid-devices=1", "--force", dev)
 			t.Cleanup(func() { run(t, "mdadm", "--stop", "/dev/md0") })
 			return dev, []string{"it is held by md0", "stop md0"}
+		}},
+		{"DiskOfRaidMember", func(t *testing.T, dev string) (string, []string) {
+			require.Need(t, require.Mdadm)
+			part := partition(t, dev)
+			run(t, "mdadm", "--create", "/dev/md0", "--run", "--level=1", "--raid-devices=1", "--force", part)
+			t.Cleanup(func() { run(t, "mdadm", "--stop", "/dev/md0") })
+			return dev, []string{"its partition " + filepath.Base(part) + " is held by md0"}
 		}},
 		{"BtrfsMember", func(t *testing.T, dev string) (string, []string) {
 			require.Need(t, require.Btrfs)
@@ -111,9 +135,33 @@ func TestRefuse_InUse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			target, words := c.use(t, harness.Loop(t, size).Path)
+			if c.name != "SwapOnMapping" {
+				damage(t, target)
+			}
 			_, err := opened(t, target, number(t, run(t, "blockdev", "--getsize64", target)), true)
 			refused(t, err, wire.CodeBusy, append(words, target)...)
 		})
+	}
+}
+
+// damage writes to a device the way a careless program does, puts back what was there, and fails the test when that is
+// not possible: then a refusal of ours would prove nothing.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_SYNC, 0)
+	if err != nil {
+		t.Fatalf("a plain open is refused already: %v", err)
+	}
+	defer f.Close()
+	old := make([]byte, 4096)
+	if _, err := f.ReadAt(old, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), 0); err != nil {
+		t.Fatalf("a plain write is refused already: %v", err)
+	}
+	if _, err := f.WriteAt(old, 0); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -156,11 +204,27 @@ func TestThin_LVM(t *testing.T) {
 	sync(t, src, "/dev/vg/thin", size, 1)
 }
 
+// A device that was set read-only can be opened for writing: the kernel refuses the writes themselves, too late for a
+// copy to say so before it begins.
 func TestRefuse_ReadOnly(t *testing.T) {
 	const size = 8 * mib
 	target := linear(t, "data", harness.Loop(t, size).Path, size, "--readonly")
 	_, err := opened(t, target, size, true)
 	refused(t, err, wire.CodeReadOnly, target, "read-only")
+
+	target = harness.Loop(t, size).Path
+	run(t, "blockdev", "--setro", target)
+	f, err := os.OpenFile(target, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatalf("a plain open is refused already: %v", err)
+	}
+	f.Close()
+	_, err = opened(t, target, size, true)
+	refused(t, err, wire.CodeReadOnly, target, "read-only", "blockdev --setrw")
+	run(t, "blockdev", "--setrw", target)
+	if _, err := opened(t, target, size, true); err != nil {
+		t.Error(err)
+	}
 }
 
 // Nothing is created where the kernel keeps devices, and what is there under another name than expected stays.
@@ -176,11 +240,12 @@ func TestRefuse_Places(t *testing.T) {
 		t.Error("/dev/vg1 was created")
 	}
 	name := filepath.Join("/dev", "sdy") // as a careless program leaves it
-	if err := os.WriteFile(name, []byte("file"), 0o600); err != nil {
+	if err := os.WriteFile(name, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	defer os.Remove(name)
-	_, err := opened(t, name, 4, true)
+	damage(t, name)
+	_, err := opened(t, name, 4096, true)
 	refused(t, err, wire.CodeRefused, name, "is a regular file, in memory")
 	for _, target := range []string{"/dev/null", "/dev/mapper/control", "/dev"} {
 		if _, err := opened(t, target, mib, true); err == nil || !strings.Contains(err.Error(), target) {
