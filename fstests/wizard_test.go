@@ -95,29 +95,43 @@ func step(t *testing.T, c *harness.Client, args ...string) (out, harness.Result)
 
 var sudoersLine = regexp.MustCompile(`sudoers line: "([^"]+)"`)
 
-// A user who is not root is asked about sudo, which is tested; where it wants a password, the line that is shown
-// is the one that helps. The real sudo reads a sudoers file that only the sessions of this server see.
-func TestWizard_Sudo(t *testing.T) {
-	require.Need(t, require.Root, require.Sshd, require.Sudo, require.Mount)
+// nobody is a user who is not root, with a sudoers file that only the programs run by the command as see.
+type nobody struct {
+	home, sudoers, as string
+}
+
+func newNobody(t *testing.T) nobody {
+	t.Helper()
+	require.Need(t, require.Root, require.Sudo, require.Mount)
 	dir, err := os.MkdirTemp("", "wizard") // t.TempDir lets nobody else in
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	sudoers, login, home := filepath.Join(dir, "sudoers"), filepath.Join(dir, "login"), filepath.Join(dir, "home")
-	const nobody = 65534
+	n := nobody{home: filepath.Join(dir, "home"), sudoers: filepath.Join(dir, "sudoers")}
+	login := filepath.Join(dir, "login")
+	n.as = "unshare -m " + login
+	const id = 65534
 	for _, err := range []error{
-		os.Chmod(dir, 0o755), os.Mkdir(home, 0o700), os.Chown(home, nobody, nobody),
-		os.WriteFile(sudoers, []byte("root ALL=(ALL:ALL) ALL\n"), 0o440),
+		os.Chmod(dir, 0o755), os.Mkdir(n.home, 0o700), os.Chown(n.home, id, id),
+		os.WriteFile(n.sudoers, []byte("root ALL=(ALL:ALL) ALL\n"), 0o440),
 		os.WriteFile(login, fmt.Appendf(nil, `#!/bin/sh
-mount --bind %s /etc/sudoers && HOME=%s exec setpriv --reuid=%d --regid=%[3]d --clear-groups sh -c "$SSH_ORIGINAL_COMMAND"
-`, sudoers, home, nobody), 0o755),
+mount --bind %s /etc/sudoers && HOME=%s exec setpriv --reuid=%d --regid=%[3]d --clear-groups "$@"
+`, n.sudoers, n.home, id), 0o755),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	server := harness.Sshd(t, harness.SshdConfig("ForceCommand unshare -m "+login))
+	return n
+}
+
+// A user who is not root is asked about sudo, which is tested; where it wants a password, the line that is shown
+// is the one that helps, to the real sudo.
+func TestWizard_Sudo(t *testing.T) {
+	require.Need(t, require.Sshd)
+	user := newNobody(t)
+	server := harness.Sshd(t, harness.SshdConfig("ForceCommand "+user.as+` sh -c "$SSH_ORIGINAL_COMMAND"`))
 	c := harness.NewClient(t)
 	asked, _ := step(t, c, "host="+server.Host, "port="+strconv.Itoa(server.Port), "key_file="+server.KeyFile,
 		"known_hosts_file="+server.KnownHosts, "--non-interactive", "config_test=true")
@@ -137,7 +151,7 @@ mount --bind %s /etc/sudoers && HOME=%s exec setpriv --reuid=%d --regid=%[3]d --
 	if r := c.Run(t, "config", "show", "disks"); strings.Contains(r.Stdout, "sudo") {
 		t.Errorf("sudo is set although it does not work:\n%s", r.Stdout)
 	}
-	if err := os.WriteFile(sudoers, []byte(line[1]+"\n"), 0o440); err != nil {
+	if err := os.WriteFile(user.sudoers, []byte(line[1]+"\n"), 0o440); err != nil {
 		t.Fatal(err)
 	}
 	end, r := step(t, c, "--continue", "--state", asked.State, "--result", "true")
@@ -149,6 +163,51 @@ mount --bind %s /etc/sudoers && HOME=%s exec setpriv --reuid=%d --regid=%[3]d --
 	}
 	// Root it is: only root may list this directory.
 	if r := c.Run(t, "lsf", "disks:"+filepath.Dir(server.KeyFile)); !strings.Contains(r.Stdout, "client\n") {
+		t.Errorf("%s%s", r.Stdout, r.Stderr)
+	}
+}
+
+// This machine with sudo is tested too, and the line that is shown names the user who runs the program.
+func TestWizard_SudoHere(t *testing.T) {
+	user := newNobody(t)
+	dir := filepath.Dir(user.home)
+	bin, program := filepath.Join(dir, "rclone"), filepath.Join(dir, "rclone-blockdev")
+	text, err := os.ReadFile(harness.Bin(t, "rclone-blockdev")) // where it is, nobody may not look
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		os.WriteFile(program, text, 0o755),
+		os.MkdirAll(filepath.Join(dir, "locked", "by-root"), 0o700),
+		os.WriteFile(bin, []byte("#!/bin/sh\nexec "+user.as+" "+program+` "$@"`+"\n"), 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &harness.Client{Bin: bin, Home: user.home, Dir: "/", Config: filepath.Join(user.home, "rclone.conf")}
+	asked, _ := step(t, c, "host=localhost", "sudo=true", "--non-interactive")
+	if asked.Option == nil || asked.Option.Name != "config_test" || !strings.Contains(asked.Option.Help, "Test sudo?") {
+		t.Fatalf("got %+v", asked)
+	}
+	refused, _ := step(t, c, "--continue", "--state", asked.State, "--result", "true")
+	line := sudoersLine.FindStringSubmatch(refused.Error)
+	if line == nil || line[1] != "nobody ALL=(root) NOPASSWD: ALL" || refused.Option.Name != "config_keep" {
+		t.Fatalf("got %+v", refused)
+	}
+	for _, want := range []string{"password is required", `with "visudo" on this machine`, `"config reconnect disks:"`} {
+		if !strings.Contains(refused.Error, want) {
+			t.Errorf("%q does not say %q", refused.Error, want)
+		}
+	}
+	if err := os.WriteFile(user.sudoers, []byte(line[1]+"\n"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	end, r := step(t, c, "--continue", "--state", asked.State, "--result", "true")
+	if end.State != "" || !strings.Contains(r.Stderr, "sudo works: the helper runs as root on this machine") {
+		t.Errorf("got %+v\n%s", end, r.Stderr)
+	}
+	if r := c.Run(t, "lsf", "disks:"+filepath.Join(dir, "locked")); r.Stdout != "by-root/\n" {
 		t.Errorf("%s%s", r.Stdout, r.Stderr)
 	}
 }

@@ -51,12 +51,19 @@ func configure(ctx context.Context, name string, m configmap.Mapper, in fs.Confi
 	if err := configstruct.Set(m, &opt); err != nil {
 		return nil, err
 	}
-	if opt.Host == "" || opt.Host == host.Localhost {
+	here := opt.Host == host.Localhost
+	if opt.Host == "" || here && !opt.Sudo {
 		return nil, nil
 	}
 	w := &wizard{name: name, m: m, cfg: opt.Config, auto: fs.GetConfig(ctx).AutoConfirm}
 	if w.auto || !terminal.IsTerminal(int(os.Stdin.Fd())) {
 		w.cfg.AskPassword = false // who would type it?
+	}
+	if in.State == "" && here {
+		return fs.ConfigConfirm(stateTest, true, askTest, `Test sudo?
+
+This has sudo run the helper as root on this machine, after putting it into your
+cache directory when it is missing.`)
 	}
 	if in.State == "" {
 		return fs.ConfigConfirm(stateTest, true, askTest, fmt.Sprintf(`Test the connection?
@@ -114,6 +121,11 @@ devices that the user may open, do not need it.`, found.User, w.cfg.Host))
 
 // report says what the host is.
 func (w *wizard) report(found *host.Facts) {
+	if w.cfg.Host == host.Localhost {
+		fs.Logf(w.name, "sudo works: the helper runs as root on this machine, platform %s/%s, helper %s",
+			found.Hello.OS, found.Hello.Arch, found.Hello.Build)
+		return
+	}
 	user, as := found.User, ""
 	if user == "" {
 		user = "a user it does not name"
@@ -137,6 +149,8 @@ func (w *wizard) failed(err error) (*fs.ConfigOut, error) {
 		return nil, err
 	case he == nil:
 		return nil, err // cancelled
+	case he.Kind == host.KindSudo:
+		return w.trouble("%s", w.sudoRefused(err))
 	}
 	return w.trouble("The connection does not work: %v", err)
 }
@@ -211,7 +225,16 @@ func (w *wizard) testSudo(ctx context.Context) (*fs.ConfigOut, error) {
 		w.report(found)
 		return nil, nil
 	}
-	return w.ask(stateSudoKeep, false, askSudoKeep, "Set sudo = true all the same?", fmt.Sprintf("Sudo does not work yet: %v", err))
+	return w.ask(stateSudoKeep, false, askSudoKeep, "Set sudo = true all the same?", w.sudoRefused(err))
+}
+
+// sudoRefused says what to do, after the error with the line that is meant.
+func (w *wizard) sudoRefused(err error) string {
+	where := w.cfg.Host
+	if where == host.Localhost {
+		where = "this machine"
+	}
+	return fmt.Sprintf("Sudo does not work yet: %v. Nobody is there to type a password later, so add that line with \"visudo\" on %s, and test again with \"config reconnect %s:\".", err, where, w.name)
 }
 
 // trouble asks whether a remote that does not work is wanted.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/lib/env"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/bundle"
 )
@@ -178,8 +179,12 @@ func (d *deployer) failed(ctx context.Context, p *process, err error) error {
 	}
 	switch {
 	case d.cfg.Sudo:
+		instead := "log in as root"
+		if d.cfg.Host == Localhost {
+			instead = "become root"
+		}
 		return refuse(d.cfg.Host, "start helper", KindSudo,
-			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"), or log in as root and leave sudo off", said, d.userName(), d.sudoCommand())
+			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"), or %s and leave sudo off", said, d.userName(), d.sudoCommand(), instead)
 	case d.cfg.HelperPath != "":
 		return refuse(d.cfg.Host, "start helper", KindDeploy, "helper_path %s did not start: %s", d.cfg.HelperPath, said)
 	case errors.Is(err, errSilent):
@@ -189,10 +194,10 @@ func (d *deployer) failed(ctx context.Context, p *process, err error) error {
 }
 
 func (d *deployer) userName() string {
-	if d.cfg.User != "" {
-		return d.cfg.User
+	if d.cfg.User == "" && d.cfg.Host == Localhost {
+		return env.CurrentUser()
 	}
-	return "USER"
+	return first(d.cfg.User, "USER")
 }
 
 // sudoCommand is what sudo must allow: an uploaded helper has another name in

@@ -32,6 +32,7 @@ type Reader struct {
 	data   []byte     // received and not yet read
 	hole   int64      // zeros received and not yet read
 	window int64
+	roam   roam
 
 	decoder compress.Decoder // holds data that was compressed
 
@@ -49,12 +50,14 @@ func (s *Session) Read(ctx context.Context, off, n int64) (*Reader, error) {
 // ask asks for the range.
 func (r *Reader) ask() error {
 	r.asked, r.window, r.unsaid = true, firstWindow, 0
+	r.roam.ask()
 	return r.s.start(&wire.Read{Offset: r.off, Length: r.end - r.off, Window: r.window, Compress: r.s.compression()})
 }
 
 // Move goes on with another range, n bytes at off. What is left of the one
 // before is cancelled when the next byte is read, without waiting for it.
 func (r *Reader) Move(off, n int64) {
+	r.roam.moved = r.off < r.end || len(r.data) > 0 || r.hole > 0
 	r.frame.Release()
 	r.data, r.hole, r.err = nil, 0, nil
 	r.off, r.end, r.asked = off, off+n, false
@@ -78,6 +81,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 	if r.closed {
 		return 0, io.ErrClosedPipe
 	}
+	r.roam.wait(r.ctx, len(p))
 	for r.hole == 0 && len(r.data) == 0 && r.err == nil && len(p) > 0 {
 		r.err = r.fill()
 	}
@@ -92,6 +96,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 	default:
 		return 0, r.err
 	}
+	r.roam.taken += int64(n)
 	return n, nil
 }
 
@@ -129,6 +134,7 @@ func (r *Reader) fill() error {
 		at, r.frame = m.Offset, f
 		r.unsaid += int64(len(r.data))
 	}
+	r.roam.answered()
 	n := int64(len(r.data)) + r.hole
 	if err == nil && (at != r.off || n > r.end-at) {
 		err = fmt.Errorf("protocol error: %d bytes at %d where %d was expected", n, at, r.off)

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/rclone-blockdev/rclone-blockdev/backend/host" // runs inside: its changes make the results here stale
+	_ "github.com/rclone-blockdev/rclone-blockdev/backend/blockdev" // runs inside: its changes make the results here stale
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 

@@ -2,6 +2,8 @@ package device
 
 import (
 	"cmp"
+	"encoding/binary"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -37,7 +39,7 @@ func (k kernel) device(p *properties, id string) {
 	p.text("dm-name", text(dir, "dm/name"))
 	p.text("dm-uuid", text(dir, "dm/uuid"))
 	limits(p, disk)
-	if thin, known := isThin(disk); known {
+	if thin, known := k.isThin(disk); known {
 		p.flag("thin", thin)
 	}
 	for _, part := range append([]string{dir}, partitions(dir)...) {
@@ -53,16 +55,32 @@ func (k kernel) device(p *properties, id string) {
 }
 
 // make adds what the maker of a disk calls it. The kernel cuts the model of some
-// disks, which udev has asked for again.
+// disks, which udev has asked for again. Of SCSI disks the short serial of udev
+// is the world wide name once more.
 func (k kernel) make(p *properties, disk string) {
 	udev := k.udev(disk)
 	if vendor := text(disk, "device/vendor"); vendor != "ATA" && !strings.HasPrefix(vendor, "0x") {
 		p.text("vendor", vendor)
 	}
 	p.text("model", cmp.Or(strings.TrimSpace(unhex(udev["ID_MODEL_ENC"])), text(disk, "device/model")))
-	p.text("serial", cmp.Or(udev["ID_SERIAL_SHORT"], text(disk, "serial"), text(disk, "device/serial")))
-	p.text("wwn", cmp.Or(udev["ID_WWN_WITH_EXTENSION"], udev["ID_WWN"], text(disk, "wwid"), text(disk, "device/wwid")))
+	p.text("serial", cmp.Or(udev["ID_SCSI_SERIAL"], udev["ID_SERIAL_SHORT"], text(disk, "serial"), text(disk, "device/serial"), unitSerial(disk)))
+	wwid := cmp.Or(text(disk, "wwid"), text(disk, "device/wwid"))
+	if naa, ok := strings.CutPrefix(wwid, "naa."); ok {
+		wwid = "0x" + naa // as udev writes it
+	}
+	p.text("wwn", cmp.Or(udev["ID_WWN_WITH_EXTENSION"], udev["ID_WWN"], wwid))
 	p.text("bus", udev["ID_BUS"])
+}
+
+// unitSerial is the serial number in the page of a SCSI disk that has nothing else:
+// a header of four bytes, of which the last two are the length, and text.
+func unitSerial(disk string) string {
+	page, err := os.ReadFile(filepath.Join(disk, "device/vpd_pg80"))
+	if err != nil || len(page) < 4 || page[1] != 0x80 {
+		return ""
+	}
+	serial := page[4:min(len(page), 4+int(binary.BigEndian.Uint16(page[2:])))]
+	return strings.Trim(string(serial), " \x00")
 }
 
 // limits adds the sizes, in bytes, in which a disk works.
@@ -81,8 +99,14 @@ func limits(p *properties, disk string) {
 }
 
 // isThin tells whether a disk takes space only for what was written, where that
-// can be told: of volumes on an LVM thin pool, of VDO, and of disks that say so.
-func isThin(disk string) (thin, known bool) {
+// can be told: of volumes on a thin pool, of VDO, and of disks that say so. The
+// device mapper itself answers root alone; LVM's names tell everybody.
+func (k kernel) isThin(disk string) (thin, known bool) {
+	if n, ok := parseNumber(text(disk, "dev")); ok && text(disk, "dm/name") != "" {
+		if table, err := k.dmTable(n); err == nil && len(table) == 1 && table[0].kind == "thin" {
+			return true, true
+		}
+	}
 	pools, _ := filepath.Glob(filepath.Join(disk, "slaves/*/dm/uuid"))
 	for _, pool := range pools {
 		if strings.HasSuffix(text(pool), "-tpool") {

@@ -47,6 +47,12 @@ func TestKernel_Device(t *testing.T) {
 		"sys/devices/sdb/device/vendor":                              "0x1af4\n",
 		"sys/devices/sdb/serial":                                     "virtual-1\n",
 		"sys/devices/sdb/removable":                                  "1\n",
+		"sys/devices/sdc/device/vendor":                              "Maker   \n",
+		"sys/devices/sdc/device/model":                               "Disk            \n",
+		"sys/devices/sdc/device/wwid":                                "naa.50014ee2\n",
+		"sys/devices/sdc/device/vpd_pg80":                            "\x00\x80\x00\x010",
+		"run/udev/data/b8:32":                                        "E:ID_SERIAL_SHORT=50014ee2\nE:ID_SCSI_SERIAL=0012\n",
+		"sys/devices/sdc/device/scsi_disk/0:0:0:0/thin_provisioning": "1\n",
 		"sys/devices/dm-0/dm/uuid":                                   "LVM-abc\n",
 		"sys/devices/dm-0/slaves/dm-1/dm/uuid":                       "LVM-def-tpool\n",
 	})
@@ -57,6 +63,7 @@ func TestKernel_Device(t *testing.T) {
 		"b:8:1":   "number=8:1; partition-of=sda; " + made + "; " + limits + "; holder=dm-0",
 		"b:8:3":   "number=8:3; partition-of=sda; " + made + "; " + limits + "; mount=/mnt/my disk",
 		"b:8:16":  "number=8:16; serial=virtual-1; discard=false; removable=true; holder=md127",
+		"b:8:32":  "number=8:32; vendor=Maker; model=Disk; serial=0012; wwn=0x50014ee2; discard=false; removable=false; thin=true",
 		"b:253:0": "number=253:0; dm-name=vg-root; dm-uuid=LVM-abc; discard=false; removable=false; thin=true; mount=/",
 		"b:9:9":   "",
 	} {
@@ -64,6 +71,28 @@ func TestKernel_Device(t *testing.T) {
 		if k.device(&p, id); facts(p) != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", id, facts(p), want)
 		}
+	}
+}
+
+func TestUnitSerial(t *testing.T) {
+	for page, want := range map[string]string{
+		"\x00\x80\x00\x06 0012 and more": "0012",
+		"\x00\x80\x00\x20no longer":      "no longer",
+		"\x00\x80\x00\x04AB\x00\x00":     "AB",
+		"\x00\x83\x00\x04ABCD":           "",
+		"\x00\x80\x00":                   "",
+	} {
+		disk := t.TempDir()
+		if err := os.Mkdir(filepath.Join(disk, "device"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(disk, "device/vpd_pg80"), []byte(page))
+		if got := unitSerial(disk); got != want {
+			t.Errorf("%q: got %q", page, got)
+		}
+	}
+	if got := unitSerial(t.TempDir()); got != "" {
+		t.Errorf("got %q without a page", got)
 	}
 }
 

@@ -31,9 +31,9 @@ func parseNumber(s string) (n number, ok bool) {
 }
 
 // kernel is what the kernel tells about its devices without opening them.
-type kernel struct{ sys, proc, run string }
+type kernel struct{ sys, proc, run, mapper string }
 
-var host = kernel{sys: "/sys", proc: "/proc", run: "/run"}
+var host = kernel{sys: "/sys", proc: "/proc", run: "/run", mapper: "/dev/mapper/control"}
 
 // dir is the sysfs directory of a device: for a partition it lies in the one of
 // its disk.

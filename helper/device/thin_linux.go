@@ -35,7 +35,7 @@ func (o *Object) findThin() error {
 	if _, noMapper := os.Stat(filepath.Join(dir, "dm")); !ok || err != nil || noMapper != nil {
 		return nil
 	}
-	table, err := dmTable(n)
+	table, err := host.dmTable(n)
 	if err != nil || len(table) != 1 || table[0].kind != "thin" {
 		return nil // without the right to ask, zeros are written
 	}
@@ -43,7 +43,7 @@ func (o *Object) findThin() error {
 	if !ok {
 		return nil
 	}
-	parent, err := dmTable(pool)
+	parent, err := host.dmTable(pool)
 	if err != nil || len(parent) != 1 || parent[0].kind != "thin-pool" {
 		return nil
 	}
@@ -65,8 +65,8 @@ type target struct {
 }
 
 // dmTable asks the device mapper what a device consists of.
-func dmTable(n number) ([]target, error) {
-	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+func (k kernel) dmTable(n number) ([]target, error) {
+	control, err := os.OpenFile(k.mapper, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
