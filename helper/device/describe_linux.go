@@ -64,12 +64,17 @@ func (k kernel) make(p *properties, disk string) {
 	}
 	p.text("model", cmp.Or(strings.TrimSpace(unhex(udev["ID_MODEL_ENC"])), text(disk, "device/model")))
 	p.text("serial", cmp.Or(udev["ID_SCSI_SERIAL"], udev["ID_SERIAL_SHORT"], text(disk, "serial"), text(disk, "device/serial"), unitSerial(disk)))
-	wwid := cmp.Or(text(disk, "wwid"), text(disk, "device/wwid"))
-	if naa, ok := strings.CutPrefix(wwid, "naa."); ok {
-		wwid = "0x" + naa // as udev writes it
-	}
-	p.text("wwn", cmp.Or(udev["ID_WWN_WITH_EXTENSION"], udev["ID_WWN"], wwid))
+	p.text("wwn", cmp.Or(udev["ID_WWN_WITH_EXTENSION"], udev["ID_WWN"], worldWideName(disk)))
 	p.text("bus", udev["ID_BUS"])
+}
+
+// worldWideName is what the kernel knows, written as udev does.
+func worldWideName(disk string) string {
+	id := cmp.Or(text(disk, "wwid"), text(disk, "device/wwid"))
+	if naa, ok := strings.CutPrefix(id, "naa."); ok {
+		return "0x" + naa
+	}
+	return id
 }
 
 // unitSerial is the serial number in the page of a SCSI disk that has nothing else:

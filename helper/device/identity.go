@@ -1,9 +1,7 @@
 package device
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -149,20 +147,6 @@ func (p properties) look(path string, info Info) properties {
 		p.text("content", line)
 	}
 	return p
-}
-
-// readPart reads n bytes of a small file of the kernel.
-func readPart(path string, n int64) []byte {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, n))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil
-	}
-	return b
 }
 
 // noPartitions is what RereadPartitions says where the system refuses.

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,10 +38,8 @@ func (k kernel) identities(n number, look bool) (ids []string) {
 	for _, file := range []string{"serial", "device/serial"} {
 		ids = addID(ids, "serial", text(disk, file))
 	}
-	ids = addID(ids, "serial", pageSerial(readPart(filepath.Join(disk, "device/vpd_pg80"), 256)))
-	for _, file := range []string{"wwid", "device/wwid"} {
-		ids = addID(ids, "wwn", text(disk, file))
-	}
+	ids = addID(ids, "serial", unitSerial(disk))
+	ids = addID(ids, "wwn", worldWideName(disk))
 	dm := text(disk, "dm/uuid")
 	ids = addID(ids, "dm-uuid", dm)
 	if both, ok := strings.CutPrefix(dm, "LVM-"); ok && len(both) >= 64 { // of the group and of the volume
@@ -50,15 +47,6 @@ func (k kernel) identities(n number, look bool) (ids []string) {
 	}
 	ids = addID(ids, "md-uuid", text(disk, "md/uuid"))
 	return addID(ids, "file", text(disk, "loop/backing_file"))
-}
-
-// pageSerial reads the page of vital product data that holds a serial number.
-func pageSerial(page []byte) string {
-	if len(page) < 4 || page[1] != 0x80 {
-		return ""
-	}
-	n := int(binary.BigEndian.Uint16(page[2:]))
-	return string(page[4:min(4+n, len(page))])
 }
 
 // partUUID is that of the partition with this sysfs directory: as recent kernels

@@ -26,9 +26,9 @@ func TestKernel_Identities(t *testing.T) {
 		"sys/devices/md127/md/uuid":       "1:2:3:4\n",
 	})
 	for n, want := range map[number]string{
-		{8, 0}:   "serial=S5Y1 NX0R; serial=S5Y1; wwn=naa.5002538f31234567", // the length of the page ends the second
-		{8, 1}:   "partuuid=0123-01; serial=S5Y1 NX0R; serial=S5Y1; wwn=naa.5002538f31234567",
-		{8, 2}:   "serial=S5Y1 NX0R; serial=S5Y1; wwn=naa.5002538f31234567",
+		{8, 0}:   "serial=S5Y1 NX0R; serial=S5Y1; wwn=0x5002538f31234567", // the length of the page ends the second
+		{8, 1}:   "partuuid=0123-01; serial=S5Y1 NX0R; serial=S5Y1; wwn=0x5002538f31234567",
+		{8, 2}:   "serial=S5Y1 NX0R; serial=S5Y1; wwn=0x5002538f31234567",
 		{8, 16}:  "serial=12?[2J?",
 		{8, 32}:  "",
 		{253, 0}: "dm-uuid=" + volume + "; lv-uuid=abcdef-ghij-klmn-opqr-stuv-wxyz-ABCDEF",

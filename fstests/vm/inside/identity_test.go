@@ -71,7 +71,7 @@ func TestIdentity_Scsi(t *testing.T) {
 			disk := scsi(t, "sector_size="+sector)
 			o := is(t, disk, "")
 			lasting := o.IDs[:o.Lasting]
-			if len(lasting) != 2 || !strings.HasPrefix(lasting[0], "serial=") || !strings.HasPrefix(lasting[1], "wwn=naa.") || len(o.Content) > 0 {
+			if len(lasting) != 2 || !strings.HasPrefix(lasting[0], "serial=") || !strings.HasPrefix(lasting[1], "wwn=0x") || len(o.Content) > 0 {
 				t.Fatalf("%q, %q", o.IDs, o.Content)
 			}
 			for _, id := range lasting {
@@ -79,7 +79,7 @@ func TestIdentity_Scsi(t *testing.T) {
 				is(t, disk, id)
 				is(t, disk, value)
 			}
-			is(t, disk, "0x"+strings.TrimPrefix(lasting[1], "wwn=naa."))
+			is(t, disk, "naa."+strings.TrimPrefix(lasting[1], "wwn=0x"))
 			isNot(t, disk, "wwn=naa.1")
 			isNot(t, disk, "", lasting[0], "wwn=naa.1")
 
