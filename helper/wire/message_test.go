@@ -111,7 +111,9 @@ func TestMessage_Err(t *testing.T) {
 		{"reading by force", &Open{path: path{"/a"}, Force: true}, ErrInvalid},
 		{"reading with a size", &Open{path: path{"/a"}, Size: 1}, ErrInvalid},
 		{"reading with a claim", &Open{path: path{"/a"}, Claim: Claim{15: 1}}, ErrInvalid},
+		{"reading with a way to zero", &Open{path: path{"/a"}, Zero: ZeroWrite}, ErrInvalid},
 		{"size is negative", &Open{path: path{"/a"}, Write: true, Size: -1}, ErrInvalid},
+		{"unknown way to zero", &Open{path: path{"/a"}, Write: true, Zero: 3}, ErrInvalid},
 		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},
 		{"length is negative", &Read{Offset: 2, Length: -1, Window: 1}, ErrInvalid},
 		{"end overflows", &Read{Offset: math.MaxInt64, Length: 1, Window: 1}, ErrInvalid},
@@ -205,6 +207,7 @@ func TestMessage_Err(t *testing.T) {
 func TestUnmarshal_Err(t *testing.T) {
 	open := "\x00\x02/a"
 	claim := u64zero + u64zero + u64zero
+	rest := claim + "\x00"
 	runs := func(n string) string { return u64zero + sumA + "\x00" + n }
 	for _, tt := range []struct {
 		rule    string
@@ -212,10 +215,10 @@ func TestUnmarshal_Err(t *testing.T) {
 		payload string
 		want    error
 	}{
-		{"write is 2", &Open{}, open + "\x02\x00\x00\x00" + claim, ErrInvalid},
-		{"lead is 255", &Open{}, open + "\x01\xff\x00\x00" + claim, ErrInvalid},
-		{"ignore size is 2", &Open{}, open + "\x01\x00\x02\x00" + claim, ErrInvalid},
-		{"force is 2", &Open{}, open + "\x01\x00\x00\x02" + claim, ErrInvalid},
+		{"write is 2", &Open{}, open + "\x02\x00\x00\x00" + rest, ErrInvalid},
+		{"lead is 255", &Open{}, open + "\x01\xff\x00\x00" + rest, ErrInvalid},
+		{"ignore size is 2", &Open{}, open + "\x01\x00\x02\x00" + rest, ErrInvalid},
+		{"force is 2", &Open{}, open + "\x01\x00\x00\x02" + rest, ErrInvalid},
 		{"compare is 2", &Send{}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x02\x00", ErrInvalid},
 		{"compare is 2", &Receive{}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x02", ErrInvalid},
 		{"properties that are not there", &Properties{}, "\x00\x20", ErrShort},

@@ -19,14 +19,18 @@ type Open struct {
 	Force      bool  // write although somebody holds the device
 	Size       int64 // bytes of the source, with Write
 	Claim      Claim
+	Zero       Zeroing
 }
 
 func (*Open) Type() Type { return TypeOpen }
 
 // Validate refuses what has no meaning without Write.
 func (m *Open) Validate() error {
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || m.Claim != Claim{}) {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || m.Claim != Claim{} || m.Zero != ZeroAuto) {
 		return ErrInvalid
+	}
+	if err := m.Zero.validate(); err != nil {
+		return err
 	}
 	if err := checkSizes(m.Size); err != nil {
 		return err
@@ -39,7 +43,8 @@ func (m *Open) append(b []byte) []byte {
 	for _, v := range []bool{m.Write, m.Lead, m.IgnoreSize, m.Force} {
 		b = appendBool(b, v)
 	}
-	return append(appendInt64(b, m.Size), m.Claim[:]...)
+	b = append(appendInt64(b, m.Size), m.Claim[:]...)
+	return append(b, byte(m.Zero))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -47,6 +52,7 @@ func (m *Open) decode(d *decoder) {
 	m.Write, m.Lead, m.IgnoreSize, m.Force = d.bool(), d.bool(), d.bool(), d.bool()
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
+	m.Zero = Zeroing(d.uint8())
 }
 
 // Opened answers Open.
