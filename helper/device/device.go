@@ -76,6 +76,9 @@ type WriteOptions struct {
 	// then a notice instead of an error.
 	Force bool
 
+	// Zero is how ranges become zero.
+	Zero ZeroMode
+
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
 	Claim Token
@@ -101,6 +104,7 @@ type Object struct {
 	follower bool
 	shared   bool // followers can prove the claim
 
+	zero               ZeroMode
 	noPunch, noZeroOut atomic.Bool // learned from the first refusal
 	thin               thin
 

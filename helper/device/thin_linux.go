@@ -168,16 +168,7 @@ func (o *Object) discard(off, n int64) error {
 	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
 	}
-	for end := off + n; off < end; off += o.thin.chunk {
-		empty, err := o.isZero(off, o.thin.chunk)
-		if err == nil && !empty {
-			err = o.writeZeros(off, o.thin.chunk)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return o.ensureZero(off, n, o.thin.chunk)
 }
 
 // Reclaim frees the space of what was zeroed in n bytes at off piece by piece, where nothing but zeros is left in a
@@ -211,19 +202,4 @@ func (t *thin) within(off, end int64) []int64 {
 		}
 	}
 	return found
-}
-
-// isZero reads a range until it finds something.
-func (o *Object) isZero(off, n int64) (bool, error) {
-	buf := make([]byte, min(n, 64<<10))
-	for end := off + n; off < end; off += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), end-off)]
-		if _, err := o.ReadAt(buf, off); err != nil {
-			return false, err
-		}
-		if !bytes.Equal(buf, zeros[:len(buf)]) {
-			return false, nil
-		}
-	}
-	return true, nil
 }
