@@ -8,6 +8,10 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
+var zeroModes = map[wire.Zeroing]device.ZeroMode{
+	wire.ZeroAuto: device.ZeroAuto, wire.ZeroWrite: device.ZeroWrite, wire.ZeroPunch: device.ZeroPunch,
+}
+
 // openObject opens what the requests up to Close work on.
 func (s *session) openObject(r *request) error {
 	var m wire.Open
@@ -25,6 +29,7 @@ func (s *session) openObject(r *request) error {
 	if m.Write {
 		o, err = device.OpenWrite(path, device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
+			Zero: zeroModes[m.Zero],
 		})
 	} else {
 		o, err = device.OpenRead(path)

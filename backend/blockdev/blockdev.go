@@ -87,6 +87,7 @@ func (f *Fs) heed(ctx context.Context) {
 type Options struct {
 	host.Config
 	Force     string               `config:"force"`
+	Zero      Zeroing              `config:"zero"`
 	Hash      bool                 `config:"hashes"`
 	Reference string               `config:"reference"`
 	Chunks    bool                 `config:"multithread_upload"`
@@ -105,7 +106,7 @@ it change under them.
 
 E.g. "/dev/sdb".`,
 		Advanced: true,
-	}, {
+	}, zeroOption(), {
 		Name: "hashes",
 		Help: `Offer SHA-256 sums to rclone.
 

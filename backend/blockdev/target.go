@@ -96,7 +96,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	}
 	t := &target{o: o, at: at}
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
-	t.req.Path, t.req.Force = at.path, o.fs.opt.Force == at.path
+	t.req.Path, t.req.Force, t.req.Zero = at.path, o.fs.opt.Force == at.path, wire.Zeroing(o.fs.opt.Zero)
 	rand.Read(t.req.Claim[:])
 	if t.lead, err = t.claim(ctx); errors.Is(err, wire.CodeRefused) {
 		return nil, once(ctx, err)
