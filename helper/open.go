@@ -101,6 +101,9 @@ func (s *session) send(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
+	}
 	var sum *wire.Summary
 	if m.Compare {
 		sum, err = delta.CompareSend(r.ctx, r, source{o}, m.Range(), m.Window)
@@ -125,7 +128,10 @@ func (s *session) receive(r *request) error {
 	if err != nil {
 		return err
 	}
-	sum, err := delta.Receive(r.ctx, r, o, m.Range(), m.Window)
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
+	}
+	sum, err := delta.Receive(r.ctx, r, target{o}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}
@@ -148,6 +154,9 @@ func (s *session) compare(r *request, m *wire.Receive) error {
 		if _, err := s.openedRange(false, m.Offset, m.Length); err != nil {
 			return err
 		}
+	}
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
 	}
 	sum, err := delta.CompareReceive(r.ctx, r, lengthened{source{o}}, m.Range(), m.Window)
 	if err != nil {

@@ -101,6 +101,7 @@ type Object struct {
 	notices []string
 
 	write    bool
+	forced   bool // others may write it too
 	follower bool
 	shared   bool // followers can prove the claim
 

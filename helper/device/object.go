@@ -71,10 +71,15 @@ func (o *Object) within(op string, off, n int64) error {
 
 // Data returns the next range within [off, end) that may hold data; start, stop
 // and end are equal when only a hole is left. What lies between off and start
-// reads as zero. Devices, and systems that cannot tell, answer [off, end).
+// reads as zero. Devices answer [off, end), but for thin volumes after FindHoles,
+// and so do systems that cannot tell.
 func (o *Object) Data(off, end int64) (start, stop int64, err error) {
 	if off < 0 || end < off {
 		return 0, 0, refuse(ErrRefused, "seek", o.path, "no range from %d to %d", off, end)
+	}
+	if o.info.Kind == Block {
+		start, stop = o.deviceData(off, end)
+		return start, stop, nil
 	}
 	return o.fileData(off, end)
 }

@@ -52,7 +52,7 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err != nil {
 		return nil, fail("open", path, err)
 	}
-	o := &Object{f: f, path: path, setSize: -1, write: true, follower: w.follower(), notices: notices}
+	o := &Object{f: f, path: path, setSize: -1, write: true, forced: w.Force, follower: w.follower(), notices: notices}
 	if err := o.identify(info); err != nil {
 		return nil, o.giveUp(err)
 	}

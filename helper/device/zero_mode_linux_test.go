@@ -55,7 +55,7 @@ func TestZeroWrite_File(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := make([]byte, size)
-			copy(want[5*mib:], pattern(2*mib)[mib:])
+			copy(want[5*mib:], pattern(2 * mib)[mib:])
 			wantContent(t, path, want)
 			if used := onDisk(t, path); used < size {
 				t.Errorf("%d bytes allocated", used)
