@@ -39,6 +39,7 @@ var probes = map[Thing]func() error{
 	LVM:     program("lvm", "lvm2"),
 	Mdadm:   program("mdadm", "mdadm"),
 	Btrfs:   program("mkfs.btrfs", "btrfs-progs"),
+	Thin:    program("thin_dump", "thin-provisioning-tools"),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.

@@ -43,6 +43,7 @@ const (
 	LVM     Thing = "lvm"     // the tools of LVM
 	Mdadm   Thing = "mdadm"   // the tool of Linux's software RAID
 	Btrfs   Thing = "btrfs"   // mkfs.btrfs
+	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
