@@ -39,6 +39,7 @@ var probes = map[Thing]func() error{
 	LVM:     program("lvm", "lvm2"),
 	Mdadm:   program("mdadm", "mdadm"),
 	Btrfs:   program("mkfs.btrfs", "btrfs-progs"),
+	Zram:    sync.OnceValue(probeZram),
 	Thin:    program("thin_dump", "thin-provisioning-tools"),
 }
 
@@ -145,6 +146,13 @@ func probeFuse() error {
 		return fmt.Errorf("%w, load the fuse module or give the container /dev/fuse", err)
 	}
 	return f.Close()
+}
+
+func probeZram() error {
+	if _, err := os.Stat("/sys/class/zram-control/hot_add"); err != nil {
+		return fmt.Errorf("%w, load the zram module", err)
+	}
+	return nil
 }
 
 func probeSudo() error {

@@ -43,6 +43,7 @@ const (
 	LVM     Thing = "lvm"     // the tools of LVM
 	Mdadm   Thing = "mdadm"   // the tool of Linux's software RAID
 	Btrfs   Thing = "btrfs"   // mkfs.btrfs
+	Zram    Thing = "zram"    // disks in compressed memory can be made
 	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
 )
 

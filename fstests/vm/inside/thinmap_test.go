@@ -22,7 +22,7 @@ import (
 
 // The volumes here are larger than their pools, and have little data.
 const (
-	thinSize  = 80 * mib
+	thinSize  = 64 * mib
 	thinChunk = 64 << 10
 )
 
@@ -224,7 +224,7 @@ func TestThinMap_ExternalOrigin(t *testing.T) {
 	run(t, "dd", "if="+file, "of="+origin.Path, "bs=1M", "conv=sparse,notrunc")
 	run(t, "dmsetup", "message", p.path, "0", "create_thin 0")
 	src := dm(t, "source", "0 "+sectors(thinSize)+" thin "+p.path+" 0 "+origin.Path)
-	put(t, src, 70*mib, mib, 2)
+	put(t, src, 55*mib, mib, 2)
 	skipped(t, "copy", copied(t, src), false)
 }
 
@@ -434,7 +434,7 @@ func TestThinMap_LVM(t *testing.T) {
 	run(t, "lvm", "vgcreate", "vg", dev)
 	t.Cleanup(func() { run(t, "lvm", "vgremove", "--force", "vg") })
 	run(t, "lvm", "lvcreate", "--type=thin-pool", "--size=32m", "--chunksize=64k", "--zero=y", "--name=pool", "vg")
-	run(t, "lvm", "lvcreate", "--virtualsize=80m", "--thinpool=pool", "--name=thin", "vg")
+	run(t, "lvm", "lvcreate", "--virtualsize=64m", "--thinpool=pool", "--name=thin", "vg")
 	src := "/dev/vg/thin"
 	for i, at := range areas {
 		put(t, src, at, mib, byte(i+1))
