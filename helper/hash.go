@@ -43,6 +43,9 @@ func (s *session) hash(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.findHoles(r, o, 0, o.Size()); err != nil {
+		return err
+	}
 	h := &hashing{
 		o: o, r: r, h: sha256.New(), ticker: time.NewTicker(progressEvery),
 		chunks: make(chan hashChunk, hashAhead), free: make(chan []byte, hashAhead),

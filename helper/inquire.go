@@ -20,6 +20,9 @@ func (s *session) root(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
+	}
 	digest, err := delta.Root(r.ctx, source{o}, m.Range(), func(done int64) error {
 		return s.w.Write(&wire.Progress{Done: done})
 	})

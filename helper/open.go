@@ -10,6 +10,10 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
+var zeroModes = map[wire.Zeroing]device.ZeroMode{
+	wire.ZeroAuto: device.ZeroAuto, wire.ZeroWrite: device.ZeroWrite, wire.ZeroPunch: device.ZeroPunch,
+}
+
 // openObject opens what the requests up to Close work on.
 func (s *session) openObject(r *request) error {
 	var m wire.Open
@@ -28,6 +32,7 @@ func (s *session) openObject(r *request) error {
 		o, err = device.OpenWrite(path, device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
+			Zero: zeroModes[m.Zero],
 		})
 	} else {
 		o, err = device.OpenRead(path)
@@ -140,6 +145,9 @@ func (s *session) send(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
+	}
 	var sum *wire.Summary
 	if m.Compare {
 		sum, err = delta.CompareSend(r.ctx, r, source{o}, m.Range(), m.Window)
@@ -164,7 +172,10 @@ func (s *session) receive(r *request) error {
 	if err != nil {
 		return err
 	}
-	sum, err := delta.Receive(r.ctx, r, o, m.Range(), m.Window)
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
+	}
+	sum, err := delta.Receive(r.ctx, r, target{o}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}
@@ -187,6 +198,9 @@ func (s *session) compare(r *request, m *wire.Receive) error {
 		if _, err := s.openedRange(false, m.Offset, m.Length); err != nil {
 			return err
 		}
+	}
+	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+		return err
 	}
 	sum, err := delta.CompareReceive(r.ctx, r, lengthened{source{o}}, m.Range(), m.Window)
 	if err != nil {

@@ -12,6 +12,10 @@ import (
 
 const readChunk = 256 << 10 // bytes read at once for Read and Hash
 
+// readHolesFrom is the number of bytes from which on it pays to look for holes before reading. It is large, since clients
+// open an object for each part of it that they read, and each would look again.
+const readHolesFrom = 1 << 30
+
 // rangeReader is one running Read.
 type rangeReader struct {
 	o      *device.Object
@@ -32,6 +36,11 @@ func (s *session) readRange(r *request) error {
 	o, err := s.openedRange(false, m.Offset, m.Length)
 	if err != nil {
 		return err
+	}
+	if m.Length >= readHolesFrom {
+		if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
+			return err
+		}
 	}
 	rr := &rangeReader{o: o, r: r, credit: m.Window, squeeze: compress.NewEncoder(m.Compress)}
 	buf := make([]byte, min(readChunk, m.Length))

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // source is an open object as it is read for somebody else. To the system, a
@@ -23,6 +24,24 @@ func (s source) Data(off, end int64) (start, stop int64, err error) {
 		return 0, 0, err
 	}
 	return start, stop, nil
+}
+
+// target is an open object as it is brought up to date.
+type target struct{ *device.Object }
+
+// Data is what the object had before it was written.
+func (t target) Data(off, end int64) (start, stop int64, err error) { return t.ScanData(off, end) }
+
+// findHoles makes ready for reading n bytes at off of o. It may have to change the volume manager's state for a moment,
+// which a helper that changes nothing does not do.
+func (s *session) findHoles(r *request, o *device.Object, off, n int64) error {
+	if s.policy.ReadOnly {
+		return nil
+	}
+	if notice := o.FindHoles(r.ctx, off, n); notice != "" {
+		return r.Write(&wire.Notice{Text: wire.Clip(notice)})
+	}
+	return nil
 }
 
 // lengthened is an image file as it is after it was made longer: zeros follow.

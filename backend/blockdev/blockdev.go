@@ -90,6 +90,7 @@ type Options struct {
 	ExpectID  string               `config:"expect_id"`
 	PinIDs    bool                 `config:"pin_ids"`
 	Reread    bool                 `config:"reread_partitions"`
+	Zero      Zeroing              `config:"zero"`
 	Hash      bool                 `config:"hashes"`
 	Reference string               `config:"reference"`
 	Chunks    bool                 `config:"multithread_upload"`
@@ -141,7 +142,7 @@ the log says which partitions there are now, or why it did not work: the copy is
 complete in any case. Partitions may be mounted automatically then.`,
 		Default:  false,
 		Advanced: true,
-	}, {
+	}, zeroOption(), {
 		Name: "hashes",
 		Help: `Offer SHA-256 sums to rclone.
 

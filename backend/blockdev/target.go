@@ -97,6 +97,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t := &target{o: o, at: at}
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
 	t.req.Path, t.req.Force, t.req.Kind = at.path, o.fs.opt.Force == at.path, o.entry.Kind
+	t.req.Zero = wire.Zeroing(o.fs.opt.Zero)
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
 		return nil, err

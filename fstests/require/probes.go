@@ -41,6 +41,8 @@ var probes = map[Thing]func() error{
 	Btrfs:   program("mkfs.btrfs", "btrfs-progs"),
 	Vfat:    program("mkfs.vfat", "dosfstools"),
 	Blkid:   program("blkid", "util-linux"),
+	Zram:    sync.OnceValue(probeZram),
+	Thin:    program("thin_dump", "thin-provisioning-tools"),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.
@@ -146,6 +148,13 @@ func probeFuse() error {
 		return fmt.Errorf("%w, load the fuse module or give the container /dev/fuse", err)
 	}
 	return f.Close()
+}
+
+func probeZram() error {
+	if _, err := os.Stat("/sys/class/zram-control/hot_add"); err != nil {
+		return fmt.Errorf("%w, load the zram module", err)
+	}
+	return nil
 }
 
 func probeSudo() error {

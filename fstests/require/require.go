@@ -45,6 +45,8 @@ const (
 	Btrfs   Thing = "btrfs"   // mkfs.btrfs
 	Vfat    Thing = "vfat"    // mkfs.vfat
 	Blkid   Thing = "blkid"   // blkid of util-linux
+	Zram    Thing = "zram"    // disks in compressed memory can be made
+	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.

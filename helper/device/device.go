@@ -87,6 +87,9 @@ type WriteOptions struct {
 	// when it did not.
 	Seen *Kind
 
+	// Zero is how ranges become zero.
+	Zero ZeroMode
+
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
 	Claim Token
@@ -111,9 +114,11 @@ type Object struct {
 	found   []signature.Found // what was on a target
 
 	write    bool
+	forced   bool // others may write it too
 	follower bool
 	shared   bool // followers can prove the claim
 
+	zero               ZeroMode
 	noPunch, noZeroOut atomic.Bool // learned from the first refusal
 	thin               thin
 

@@ -26,6 +26,3 @@ func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
 	}
 	return min(start, end), min(stop, end), nil
 }
-
-// punch leaves zeroing to writing: holes are skipped, data becomes zeros.
-func (o *Object) punch(int64, int64) error { return errNoPunch }

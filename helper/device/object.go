@@ -69,11 +69,21 @@ func (o *Object) within(op string, off, n int64) error {
 
 // Data returns the next range within [off, end) that may hold data; start, stop
 // and end are equal when only a hole is left. What lies between off and start
-// reads as zero. Devices, and systems that cannot tell, answer [off, end).
+// reads as zero. Devices answer [off, end), but for thin volumes after FindHoles,
+// and so do systems that cannot tell.
 func (o *Object) Data(off, end int64) (start, stop int64, err error) {
 	if off < 0 || end < off {
 		return 0, 0, refuse(ErrRefused, "seek", o.path, "no range from %d to %d", off, end)
 	}
+	if o.info.Kind == Block {
+		start, stop = o.deviceData(off, end)
+		return start, stop, nil
+	}
+	return o.fileData(off, end)
+}
+
+// fileData is Data from what the file system knows.
+func (o *Object) fileData(off, end int64) (start, stop int64, err error) {
 	if o.info.Kind == Block || off == end {
 		return off, end, nil
 	}
@@ -82,58 +92,6 @@ func (o *Object) Data(off, end int64) (start, stop int64, err error) {
 		return 0, 0, failAt("seek", o.path, off, err)
 	}
 	return start, stop, nil
-}
-
-// Zero makes n bytes at off read as zeros and gives the space back where the
-// system can: by a hole in a file or device, else by zeroing inside the device,
-// else by writing zeros.
-func (o *Object) Zero(off, n int64) error {
-	if err := o.within("zero", off, n); err != nil {
-		return err
-	}
-	lo, hi := off, off+n
-	if unit := int64(o.info.BlockSize); unit > 1 {
-		lo, hi = (lo+unit-1)/unit*unit, hi/unit*unit
-	}
-	if lo >= hi {
-		return o.writeZeros(off, n)
-	}
-	err := o.punch(lo, hi-lo)
-	o.synced.Store(false)
-	if errors.Is(err, errNoPunch) {
-		return o.writeZeros(off, n)
-	}
-	if err != nil {
-		return failAt("zero", o.path, lo, err)
-	}
-	if err := o.writeZeros(off, lo-off); err != nil {
-		return err
-	}
-	return o.writeZeros(hi, off+n-hi)
-}
-
-// errNoPunch is how punch asks for zeros to be written instead.
-var errNoPunch = errors.New("no way to zero a range")
-
-// zeros is only read; it never costs memory of its own.
-var zeros [1 << 20]byte
-
-// writeZeros writes zeros where the range may hold data.
-func (o *Object) writeZeros(off, n int64) error {
-	for end := off + n; off < end; {
-		start, stop, err := o.Data(off, end)
-		if err != nil {
-			return err
-		}
-		for off = start; off < stop; {
-			chunk := zeros[:min(int64(len(zeros)), stop-off)]
-			if _, err := o.WriteAt(chunk, off); err != nil {
-				return err
-			}
-			off += int64(len(chunk))
-		}
-	}
-	return nil
 }
 
 // Sync makes everything written so far durable. It costs nothing when that is

@@ -26,8 +26,6 @@ func probe(*os.File, *Info) (align int64, err error) { return 0, nil }
 
 func nextData(_ *os.File, off, end int64) (start, stop int64, err error) { return off, end, nil }
 
-func (o *Object) punch(int64, int64) error { return errNoPunch }
-
 func dataSync(f *os.File) error { return f.Sync() }
 
 func adviseSequential(*os.File) {}

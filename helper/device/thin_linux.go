@@ -1,14 +1,10 @@
 package device
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,101 +15,30 @@ import (
 // chunk takes its space away. No other discard promises anything, so this is for volumes of which the device mapper
 // itself says that they are thin, and that no other device shows through where they have no space.
 
-// thin is what an [Object] on a thin volume needs to free space.
+// thin is what an [Object] on a thin volume needs to free space, and to know where it has none.
 type thin struct {
 	chunk int64 // bytes, 0 for what is no thin volume
 
 	mu     sync.Mutex
 	filled map[int64]bool // chunks that Zero could not free since they were not zeroed whole; hold mu
+
+	looked   bool                        // for holes; owned by FindHoles, like received
+	received span                        // what was written since the last call
+	mapping  atomic.Pointer[thinMapping] // nil when no holes are known
 }
 
 // findThin prepares o, a device, for freeing space. It refuses volumes that give out chunks with old data of others
 // in them: a write of one block would change the rest of its chunk, which the transfer has read and found equal.
 func (o *Object) findThin() error {
-	n, ok := parseNumber(strings.TrimPrefix(o.info.ID, "b:"))
-	dir, err := host.dir(n)
-	if _, noMapper := os.Stat(filepath.Join(dir, "dm")); !ok || err != nil || noMapper != nil {
-		return nil
-	}
-	table, err := host.dmTable(n)
-	if err != nil || len(table) != 1 || table[0].kind != "thin" {
-		return nil // without the right to ask, zeros are written
-	}
-	pool, ok := parseNumber(table[0].words[0])
-	if !ok {
-		return nil
-	}
-	parent, err := host.dmTable(pool)
-	if err != nil || len(parent) != 1 || parent[0].kind != "thin-pool" {
-		return nil
-	}
-	for _, word := range parent[0].words {
-		if word == "skip_block_zeroing" {
-			return refuse(ErrRefused, "open", o.path, "its thin pool does not zero the space it gives out, so what is not written would not read as zeros: switch that on, with lvchange --zero y for the pool")
-		}
-	}
-	if len(table[0].words) == 2 { // a third one is a device that shows through
-		o.thin.chunk = integer(dir, "queue/discard_granularity")
+	v, ok := thinVolume(o.info.ID) // without the right to ask, zeros are written
+	switch {
+	case !ok:
+	case v.stale:
+		return refuse(ErrRefused, "open", o.path, "its thin pool does not zero the space it gives out, so what is not written would not read as zeros: switch that on, with lvchange --zero y for the pool")
+	case !v.origin:
+		o.thin.chunk = v.granularity
 	}
 	return nil
-}
-
-// target is one line of a table of the device mapper.
-type target struct {
-	kind  string
-	words []string // at least one
-}
-
-// dmTable asks the device mapper what a device consists of.
-func (k kernel) dmTable(n number) ([]target, error) {
-	control, err := os.OpenFile(k.mapper, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer control.Close()
-	buf := make([]uint64, 16<<10/8) // aligned as the kernel wants it
-	head := (*unix.DmIoctl)(unsafe.Pointer(&buf[0]))
-	head.Version = [3]uint32{4, 0, 0}
-	head.Data_size = uint32(len(buf) * 8)
-	head.Data_start = unix.SizeofDmIoctl
-	head.Flags = unix.DM_STATUS_TABLE_FLAG
-	head.Dev = uint64(n.minor&0xff) | uint64(n.major)<<8 | uint64(n.minor&^0xff)<<12
-	err = withFD(control, func(fd uintptr) error {
-		if _, _, no := unix.Syscall(unix.SYS_IOCTL, fd, unix.DM_TABLE_STATUS, uintptr(unsafe.Pointer(head))); no != 0 {
-			return no
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if head.Flags&unix.DM_BUFFER_FULL_FLAG != 0 {
-		return nil, unix.ENOSPC
-	}
-	all := unsafe.Slice((*byte)(unsafe.Pointer(&buf[0])), len(buf)*8)
-	return parseTable(all[head.Data_start:], int(head.Target_count))
-}
-
-// parseTable reads the kernel's list of targets: each has a dm_target_spec, of which the last fields are the offset
-// of the next one and the type, and then its parameters as text.
-func parseTable(list []byte, count int) ([]target, error) {
-	var out []target
-	at := 0
-	for range count {
-		if at < 0 || at > len(list)-unix.SizeofDmTargetSpec {
-			return nil, unix.EINVAL
-		}
-		spec, text := list[at:at+unix.SizeofDmTargetSpec], list[at+unix.SizeofDmTargetSpec:]
-		kind, _, _ := bytes.Cut(spec[24:], []byte{0})
-		params, _, _ := bytes.Cut(text, []byte{0})
-		words := strings.Fields(string(params))
-		if len(words) == 0 {
-			words = []string{""}
-		}
-		out = append(out, target{string(kind), words})
-		at = int(binary.NativeEndian.Uint32(spec[20:]))
-	}
-	return out, nil
 }
 
 // punchThin zeroes a range: chunks that lie in it whole are freed, the rest is written.
@@ -168,16 +93,7 @@ func (o *Object) discard(off, n int64) error {
 	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
 	}
-	for end := off + n; off < end; off += o.thin.chunk {
-		empty, err := o.isZero(off, o.thin.chunk)
-		if err == nil && !empty {
-			err = o.writeZeros(off, o.thin.chunk)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return o.ensureZero(off, n, o.thin.chunk)
 }
 
 // Reclaim frees the space of what was zeroed in n bytes at off piece by piece, where nothing but zeros is left in a
@@ -211,19 +127,4 @@ func (t *thin) within(off, end int64) []int64 {
 		}
 	}
 	return found
-}
-
-// isZero reads a range until it finds something.
-func (o *Object) isZero(off, n int64) (bool, error) {
-	buf := make([]byte, min(n, 64<<10))
-	for end := off + n; off < end; off += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), end-off)]
-		if _, err := o.ReadAt(buf, off); err != nil {
-			return false, err
-		}
-		if !bytes.Equal(buf, zeros[:len(buf)]) {
-			return false, nil
-		}
-	}
-	return true, nil
 }

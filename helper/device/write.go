@@ -68,7 +68,7 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err != nil {
 		return nil, fail("open", path, err)
 	}
-	o := &Object{f: f, path: path, setSize: -1, write: true, follower: w.follower(), notices: notices}
+	o := &Object{f: f, path: path, setSize: -1, write: true, forced: w.Force, follower: w.follower(), notices: notices}
 	if err := o.identify(info); err != nil {
 		return nil, o.giveUp(err)
 	}
@@ -88,6 +88,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 		return nil, o.giveUp(err)
 	}
 	if err := o.identified(w); err != nil {
+		return nil, o.giveUp(err)
+	}
+	if err := o.prepareZero(w.Zero, o.size); err != nil {
 		return nil, o.giveUp(err)
 	}
 	return o, nil
@@ -130,23 +133,26 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 	if err := o.identified(w); err != nil {
 		return nil, o.giveUp(err)
 	}
+	o.size = w.Size
 	if w.IgnoreSize {
 		var notice string
 		o.size, notice, _ = common(path, o.info, w)
 		o.note(notice)
-		return o, nil
 	}
-	if err := o.resize(w.Size); err != nil {
+	err = o.prepareZero(w.Zero, o.size)
+	if err == nil && !w.IgnoreSize {
+		err = o.resize()
+	}
+	if err != nil {
 		return nil, o.giveUp(err)
 	}
 	return o, nil
 }
 
-// resize makes the file at least size bytes long. Cutting it is left to Commit:
+// resize makes the file as long as the source. Cutting it is left to Commit:
 // until then the old tail is not lost. Followers rely on the leader.
-func (o *Object) resize(size int64) error {
-	o.size = size
-	switch {
+func (o *Object) resize() error {
+	switch size := o.size; {
 	case o.info.Size >= size && o.follower:
 	case o.follower:
 		return refuse(ErrSizeMismatch, "open", o.path, "has %d bytes, the source has %d", o.info.Size, size)
@@ -200,11 +206,15 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 			continue
 		}
 		o.final, o.info.Name, o.setSize, o.size = path, base(path), w.Size, w.Size
-		if err := o.f.Truncate(w.Size); err != nil {
-			_ = os.Remove(partial)
-			return nil, o.giveUp(fail("grow", path, err))
+		err = fail("grow", path, o.f.Truncate(w.Size))
+		if err == nil {
+			o.info.Size = w.Size
+			err = o.prepareZero(w.Zero, w.Size)
 		}
-		o.info.Size = w.Size
+		if err != nil {
+			_ = os.Remove(partial)
+			return nil, o.giveUp(err)
+		}
 		return o, nil
 	}
 	return nil, refuse(ErrBusy, "open", path, "its partial file %s keeps changing: another copy is writing it", partial)

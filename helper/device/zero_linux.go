@@ -3,6 +3,8 @@ package device
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +28,15 @@ func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
 		return 0, 0, err
 	}
 	return min(start, end), min(stop, end), nil
+}
+
+// zeroUnit is what the ends of a range must be multiples of to be zeroed by the system. On a device that is a page: of
+// one that the range shares with others the kernel zeroes its part in memory, so that reading back would prove nothing.
+func (o *Object) zeroUnit() int64 {
+	if o.info.Kind == Block && o.thin.chunk == 0 {
+		return int64(max(o.info.BlockSize, os.Getpagesize()))
+	}
+	return int64(o.info.BlockSize)
 }
 
 // zeroStep bounds one call into the kernel, which cannot be interrupted.
@@ -60,6 +71,8 @@ func (o *Object) punchStep(off, n int64) error {
 			}
 		}
 		switch {
+		case err == nil && o.info.Kind == Block:
+			return o.ensureZero(off, n, freedPiece)
 		case err == nil:
 			return nil
 		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
@@ -68,7 +81,7 @@ func (o *Object) punchStep(off, n int64) error {
 			return err
 		}
 	}
-	if o.info.Kind != Block || o.noZeroOut.Load() {
+	if o.info.Kind != Block || o.noZeroOut.Load() || o.zero == ZeroPunch {
 		return errNoPunch
 	}
 	err := o.zeroOut(off, n)
@@ -81,6 +94,10 @@ func (o *Object) punchStep(off, n int64) error {
 	}
 	return err
 }
+
+// freedPiece is the unit in bytes in which a device's own zeroing is looked at. Disks that free space by it are known to
+// forget the ends of a range, where these lie within one of their units.
+const freedPiece = 64 << 10
 
 // hole frees a range. On a device the kernel promises zeros or EOPNOTSUPP,
 // which a discard does not.
@@ -105,4 +122,65 @@ func (o *Object) zeroOut(off, n int64) error {
 func (o *Object) flush(off, n int64) error {
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 	return withFD(o.f, func(fd uintptr) error { return unix.SyncFileRange(int(fd), off, n, all) })
+}
+
+// reserve gives a file space for its first size bytes, so that it has no holes.
+func (o *Object) reserve(size int64) error {
+	if size == 0 {
+		return nil
+	}
+	err := withFD(o.f, func(fd uintptr) error { return unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, 0, size) })
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		o.note(o.path + ": its file system cannot reserve space, so what is zero at both ends takes none")
+		return nil
+	}
+	return fail("reserve space for", o.path, err)
+}
+
+// cannotFree tells why no space can be freed, as far as that shows before anything is written; else it is empty.
+func (o *Object) cannotFree() string {
+	if o.info.Kind == File {
+		const far = 1 << 20
+		behind := (o.info.Size + far - 1) / far * far // nothing is there to be freed
+		if o.hole(behind, far) != nil {
+			return "its file system has no holes"
+		}
+		return ""
+	}
+	n, _ := parseNumber(strings.TrimPrefix(o.info.ID, "b:"))
+	dir, err := host.dir(n)
+	switch {
+	case err != nil:
+		return "the kernel tells nothing of it"
+	case o.thin.chunk > 0 && integer(dir, "queue/discard_max_bytes") > 0:
+		return ""
+	}
+	return cannotFree(dir)
+}
+
+// cannotFree is that for the device with this sysfs directory: it and all below it must zero ranges by freeing them.
+func cannotFree(dir string) string {
+	if isPartition(dir) {
+		dir = filepath.Dir(dir)
+	}
+	if integer(dir, "queue/write_zeroes_max_bytes") == 0 {
+		return filepath.Base(dir) + " knows no request that frees space and gives zeros"
+	}
+	modes, _ := filepath.Glob(filepath.Join(dir, "device/scsi_disk/*/zeroing_mode"))
+	for _, mode := range modes {
+		if !strings.HasSuffix(text(mode), "_unmap") {
+			return filepath.Base(dir) + " promises no zeros where it frees space"
+		}
+	}
+	below, _ := filepath.Glob(filepath.Join(dir, "slaves/*"))
+	for _, link := range below {
+		real, err := filepath.EvalSymlinks(link)
+		if err != nil {
+			continue
+		}
+		if why := cannotFree(real); why != "" {
+			return why
+		}
+	}
+	return ""
 }

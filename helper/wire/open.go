@@ -22,6 +22,7 @@ type Open struct {
 	Expect     string   // the identity that the target must have; empty for any
 	Pins       []string // identities that it had when it was written before, all of which it must have still
 	Kind       Kind     // what it was when the client saw it: a file or a device; 0 when it did not
+	Zero       Zeroing
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -30,11 +31,14 @@ func (*Open) Type() Type { return TypeOpen }
 // session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
 	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0) {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto) {
 		return ErrInvalid
 	}
 	if claimed && !m.Lead && expects || m.Kind > KindBlock {
 		return ErrInvalid
+	}
+	if err := m.Zero.validate(); err != nil {
+		return err
 	}
 	if err := checkSizes(m.Size); err != nil {
 		return err
@@ -54,7 +58,8 @@ func (m *Open) append(b []byte) []byte {
 		b = appendBool(b, v)
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
-	return append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
+	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
+	return append(b, byte(m.Zero))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -63,6 +68,7 @@ func (m *Open) decode(d *decoder) {
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
+	m.Zero = Zeroing(d.uint8())
 }
 
 // Opened answers Open.

@@ -72,8 +72,27 @@ func opened(t *testing.T, path string, size int64, lead bool) (*host.Session, er
 	return s, err
 }
 
+// openedTo is opened for a writer that is alone, with a way to zero.
+func openedTo(t *testing.T, path string, size int64, zero wire.Zeroing) (*host.Session, error) {
+	t.Helper()
+	s := session(t)
+	req := &wire.Open{Write: true, Size: size, Zero: zero}
+	req.Path = path
+	_, err := s.Open(t.Context(), req)
+	t.Cleanup(func() { _ = s.Close(context.Background(), false, 0) })
+	return s, err
+}
+
 // sync brings dst to the content of src in that many streams, as the backend does, and checks it.
 func sync(t *testing.T, src, dst string, size int64, streams int) {
+	t.Helper()
+	syncOnly(t, src, dst, size, streams)
+	harness.Settle(t, dst)
+	harness.Same(t, src, dst)
+}
+
+// syncOnly is sync without the check.
+func syncOnly(t *testing.T, src, dst string, size int64, streams int) {
 	t.Helper()
 	var targets []*host.Session
 	for i := range streams {
@@ -98,8 +117,6 @@ func sync(t *testing.T, src, dst string, size int64, streams int) {
 			t.Fatal(err)
 		}
 	}
-	harness.Settle(t, dst)
-	harness.Same(t, src, dst)
 }
 
 // refused checks code and text of an error.

@@ -50,8 +50,8 @@ func exists(path string) bool {
 }
 
 // What is zeroed reads as zeros and nothing else changes, whatever a disk makes of requests to forget data: lbprz=0
-// keeps it, lbprz=2 gives ones. A copy after that is right too. (With lbpws and a granularity the simulated disk itself is
-// wrong: of a WRITE SAME that may unmap it forgets to zero the ends, which the standard demands.)
+// keeps it, lbprz=2 gives ones. With lbpws and a granularity the simulated disk is wrong as real ones are: of a WRITE SAME
+// that may unmap it forgets to zero the ends, which the standard demands. A copy after that is right too.
 func TestScsi_Zero(t *testing.T) {
 	for _, c := range []struct{ name, parameters string }{
 		{"Nothing", ""},
@@ -63,6 +63,8 @@ func TestScsi_Zero(t *testing.T) {
 		{"WriteSame10", "lbpws10=1 lbprz=1"},
 		{"WriteSame10GivesOnes", "lbpws10=1 lbprz=2"},
 		{"Coarse", "lbpu=1 lbprz=1 unmap_granularity=128 unmap_alignment=7 unmap_max_blocks=1000"},
+		{"WriteSame16Coarse", "lbpws=1 lbprz=1 unmap_granularity=128 unmap_alignment=7"},
+		{"WriteSame10Coarse", "lbpws10=1 lbprz=1 unmap_granularity=1024"},
 		{"Sectors4096", "sector_size=4096"},
 		{"Sectors4096Unmap", "sector_size=4096 lbpu=1 lbpws=1 lbprz=1"},
 		{"Sectors4096Keeps", "sector_size=4096 lbpu=1 lbpws=1 lbprz=0"},

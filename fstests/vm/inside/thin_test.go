@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -173,6 +174,46 @@ func TestThin_FromThin(t *testing.T) {
 		if want, have := mapped(t, source), mapped(t, target); have != want {
 			t.Errorf("%s: target has %d KiB, source %d", round, have>>10, want>>10)
 		}
+	}
+}
+
+// Files that are deleted in the file system of a thin source, and trimmed there, give their space back in the target.
+func TestThin_Trimmed(t *testing.T) {
+	const size, chunk, file = 48 * mib, 64 << 10, 4 * mib
+	p := newPool(t, chunk)
+	target, source := p.volume(t, "target", size), p.volume(t, "source", size)
+	run(t, "mkfs.ext4", "-q", source)
+	inside := func(fn func(dir string)) {
+		t.Helper()
+		dir := t.TempDir()
+		run(t, "mount", source, dir)
+		defer run(t, "umount", dir)
+		fn(dir)
+	}
+	step := func(name string) int64 {
+		t.Helper()
+		sync(t, source, target, size, 1)
+		have := mapped(t, target)
+		if want := dataIn(t, source, chunk); have != want || have > mapped(t, source) {
+			t.Errorf("%s: target has %d KiB for %d of data, source %d", name, have>>10, want>>10, mapped(t, source)>>10)
+		}
+		return have
+	}
+	inside(func(dir string) {
+		for _, name := range []string{"stays", "goes"} {
+			harness.Image{Size: file, Seed: 1}.Write(t, filepath.Join(dir, name))
+		}
+	})
+	before := step("full")
+	inside(func(dir string) {
+		if err := os.Remove(filepath.Join(dir, "goes")); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "sync", "-f", dir) // what the journal still has is not trimmed
+		run(t, "fstrim", dir)
+	})
+	if freed := before - step("trimmed"); freed < file-2*chunk {
+		t.Errorf("%d KiB freed for a file of %d", freed>>10, int64(file)>>10)
 	}
 }
 
