@@ -14,6 +14,10 @@ var zeroModes = map[wire.Zeroing]device.ZeroMode{
 	wire.ZeroAuto: device.ZeroAuto, wire.ZeroWrite: device.ZeroWrite, wire.ZeroPunch: device.ZeroPunch,
 }
 
+var directModes = map[wire.Direct]device.Direct{
+	wire.DirectOff: device.DirectOff, wire.DirectAuto: device.DirectAuto, wire.DirectOn: device.DirectOn,
+}
+
 // openObject opens what the requests up to Close work on.
 func (s *session) openObject(r *request) error {
 	var m wire.Open
@@ -40,6 +44,7 @@ func (s *session) openObject(r *request) error {
 	if err != nil {
 		return err
 	}
+	o.ReadPast(directModes[m.Direct])
 	s.open, s.writing = o, m.Write
 	for _, n := range o.Notices() {
 		if err := s.w.Write(&wire.Notice{Text: wire.Clip(n)}); err != nil {

@@ -46,6 +46,7 @@ type Config struct {
 	Connections       int             `config:"connections"`
 	Streams           int             `config:"streams"`
 	Compress          Compress        `config:"compress"`
+	Direct            Direct          `config:"direct"`
 	HashLimit         int             `config:"hash_limit"`
 	IdleTimeout       fs.Duration     `config:"idle_timeout"`
 }

@@ -253,6 +253,22 @@ ssh's own compression is never used.`,
 		},
 		Advanced: true,
 	}, {
+		Name:    "direct",
+		Default: Direct(wire.DirectAuto),
+		Help: `Whether devices are read past the page cache of their host.
+
+That costs less memory and processor time. "auto" does so with devices that do
+not rotate and that nobody else writes to; what of them is in the cache is read
+there. "on" includes the others, "off" always reads through the cache. Image
+files are read through the cache, and the cache is left as it was in any case.
+It has no effect on reading in rclone's own ranges, as of a mount.`,
+		Examples: []fs.OptionExample{
+			{Value: "auto", Help: "Where it is faster."},
+			{Value: "off", Help: "Never."},
+			{Value: "on", Help: "With all devices."},
+		},
+		Advanced: true,
+	}, {
 		Name:    "idle_timeout",
 		Default: fs.Duration(60 * time.Second),
 		Help: `Max time before closing idle connections.

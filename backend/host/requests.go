@@ -117,6 +117,7 @@ func (s *Session) StatFS(ctx context.Context, path string) (u wire.Usage, err er
 
 // Open opens an object for the requests up to Close.
 func (s *Session) Open(ctx context.Context, req *wire.Open) (*wire.Opened, error) {
+	req.Direct = wire.Direct(s.host.cfg.Direct)
 	var m wire.Opened
 	err := s.ask(ctx, req, &m)
 	s.opened = err == nil || !concluded(err)

@@ -18,12 +18,25 @@ func (t *bed) tools(pull bool) map[string]func() *exec.Cmd {
 		"cat":      shell(w.at("src", "cat %s", t.src) + " | " + w.at("dst", "cat > %s", t.dst)),
 	}
 	for name, line := range w.peers() {
-		program, _, _ := strings.Cut(name, "-16k")
+		program := program(name)
 		if path, err := exec.LookPath(program); err == nil {
 			all[name] = shell(strings.ReplaceAll(line, program+" ", path+" "))
 		}
 	}
 	return all
+}
+
+// ours is what is compared without a tool of others.
+var ours = map[string]bool{"blockdev": true, "cat": true}
+
+// program is the one that the tool with this name runs.
+func program(name string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(name, "-16k"), "-4k")
+}
+
+func onPath(name string) bool {
+	_, err := exec.LookPath(program(name))
+	return err == nil
 }
 
 // way is a direction: which end is on the host.

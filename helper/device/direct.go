@@ -12,8 +12,8 @@ type Direct uint8
 // DirectAuto is for devices that do not seek and that nobody else writes to;
 // what of them was in the cache is still read there. DirectOn includes the others.
 const (
-	DirectAuto Direct = iota
-	DirectOff
+	DirectOff Direct = iota
+	DirectAuto
 	DirectOn
 )
 

@@ -128,6 +128,7 @@ func TestMessage_Err(t *testing.T) {
 		{"pin is empty", &Open{path: path{"/a"}, Write: true, Pins: []string{"x", ""}}, ErrInvalid},
 		{"too many pins", &Open{path: path{"/a"}, Write: true, Pins: names(MaxDirectory + 1)}, ErrTooLong},
 		{"rereading without commit", &Close{Reread: true}, ErrInvalid},
+		{"unknown way to read", &Open{path: path{"/a"}, Direct: 3}, ErrInvalid},
 		{"unknown way to zero", &Open{path: path{"/a"}, Write: true, Zero: 3}, ErrInvalid},
 		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},
 		{"length is negative", &Read{Offset: 2, Length: -1, Window: 1}, ErrInvalid},

@@ -23,6 +23,7 @@ type Open struct {
 	Pins       []string // identities that it had when it was written before, all of which it must have still
 	Kind       Kind     // what it was when the client saw it: a file or a device; 0 when it did not
 	Zero       Zeroing
+	Direct     Direct
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -38,6 +39,9 @@ func (m *Open) Validate() error {
 		return ErrInvalid
 	}
 	if err := m.Zero.validate(); err != nil {
+		return err
+	}
+	if err := m.Direct.validate(); err != nil {
 		return err
 	}
 	if err := checkSizes(m.Size); err != nil {
@@ -59,7 +63,7 @@ func (m *Open) append(b []byte) []byte {
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
 	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
-	return append(b, byte(m.Zero))
+	return append(b, byte(m.Zero), byte(m.Direct))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -68,7 +72,7 @@ func (m *Open) decode(d *decoder) {
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
-	m.Zero = Zeroing(d.uint8())
+	m.Zero, m.Direct = Zeroing(d.uint8()), Direct(d.uint8())
 }
 
 // Opened answers Open.
