@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nextData is [Object.Data] for a file.
+// nextData is [Object.Data] for a file; stop may be behind end.
 func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
 	err = withFD(f, func(fd uintptr) error {
 		if start, err = unix.Seek(int(fd), off, unix.SEEK_DATA); err != nil {
@@ -24,5 +24,5 @@ func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
 	case err != nil: // the file system cannot tell
 		return off, end, nil
 	}
-	return min(start, end), min(stop, end), nil
+	return start, stop, nil
 }

@@ -87,11 +87,18 @@ func (o *Object) fileData(off, end int64) (start, stop int64, err error) {
 	if o.info.Kind == Block || off == end {
 		return off, end, nil
 	}
-	start, stop, err = nextData(o.f, off, end)
-	if err != nil {
-		return 0, 0, failAt("seek", o.path, off, err)
+	known := o.data.Load()
+	if known == nil || off < known.from || off >= known.to {
+		// Kept, since finding the end of data takes the longer the farther it is. To take
+		// for data what has become a hole costs time alone, so data is all that is kept.
+		start, stop, err = nextData(o.f, off, end)
+		if err != nil {
+			return 0, 0, failAt("seek", o.path, off, err)
+		}
+		known = &span{start, stop}
+		o.data.Store(known)
 	}
-	return start, stop, nil
+	return min(max(known.from, off), end), min(known.to, end), nil
 }
 
 // Sync makes everything written so far durable. It costs nothing when that is

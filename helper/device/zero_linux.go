@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nextData is [Object.Data] for a file.
+// nextData is [Object.Data] for a file; stop may be behind end.
 func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
 	err = withFD(f, func(fd uintptr) error {
 		if start, err = unix.Seek(int(fd), off, unix.SEEK_DATA); err != nil {
@@ -27,7 +27,7 @@ func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
 	case err != nil:
 		return 0, 0, err
 	}
-	return min(start, end), min(stop, end), nil
+	return start, stop, nil
 }
 
 // zeroUnit is what the ends of a range must be multiples of to be zeroed by the system. On a device that is a page: of
