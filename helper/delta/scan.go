@@ -63,10 +63,11 @@ type scanner struct {
 	r     block.Range
 	keep  bool          // extents keep their data
 	free  chan *extent  // extents to fill; what is not free bounds the memory
-	bufs  chan *[]byte  // memory for data, nil where it was not needed yet
+	room  chan struct{} // as often as data may be taken into memory yet
 	ready chan struct{} // scanned has changed
 
 	mu      sync.Mutex
+	bufs    []*[]byte // given back, the last one first: it is still in the processor's cache; hold mu
 	scanned []*extent // slot i%len holds extent i until it is taken; hold mu
 	next    int64     // extent to scan; hold mu
 	start   int64     // [start, stop) is the data range found last; hold mu
@@ -77,13 +78,13 @@ type scanner struct {
 // data of at most Hold in memory, those that are being read included.
 func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
 	s := &scanner{src: src, r: r, keep: keep,
-		free: make(chan *extent, ahead), bufs: make(chan *[]byte, Hold),
+		free: make(chan *extent, ahead), room: make(chan struct{}, Hold),
 		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
 	for range ahead {
 		s.free <- nil // extents are made when they are first needed
 	}
 	for range Hold {
-		s.bufs <- nil
+		s.room <- struct{}{}
 	}
 	return s
 }
@@ -174,21 +175,30 @@ func (s *scanner) buffer(ctx context.Context, have *[]byte) (*[]byte, error) {
 		return have, nil
 	}
 	select {
-	case buf := <-s.bufs:
-		if buf == nil {
-			buf = getBuffer()
-		}
-		return buf, nil
+	case <-s.room:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.bufs) - 1
+	if last < 0 {
+		return getBuffer(), nil
+	}
+	buf := s.bufs[last]
+	s.bufs = s.bufs[:last]
+	return buf, nil
 }
 
 // giveBack makes memory available to the workers again.
 func (s *scanner) giveBack(buf *[]byte) {
-	if buf != nil {
-		s.bufs <- buf
+	if buf == nil {
+		return
 	}
+	s.mu.Lock()
+	s.bufs = append(s.bufs, buf)
+	s.mu.Unlock()
+	s.room <- struct{}{}
 }
 
 // take assigns the next extent to e and finds out whether it is a hole. Its
@@ -274,10 +284,8 @@ func (s *scanner) retire() {
 			extents.Put(e)
 		}
 	}
-	for len(s.bufs) > 0 {
-		if buf := <-s.bufs; buf != nil {
-			putBuffer(buf)
-		}
+	for _, buf := range s.bufs {
+		putBuffer(buf)
 	}
 }
 
