@@ -15,9 +15,12 @@ import (
 // chunk takes its space away. No other discard promises anything, so this is for volumes of which the device mapper
 // itself says that they are thin, and that no other device shows through where they have no space.
 
+// Some SCSI disks are like that: they promise zeros where they free space, but the kernel has no request for them that
+// does both.
+
 // thin is what an [Object] on a thin volume needs to free space, and to know where it has none.
 type thin struct {
-	chunk int64 // bytes, 0 for what is no thin volume
+	chunk int64 // bytes that are discarded at once, 0 where a discard promises nothing
 
 	mu     sync.Mutex
 	filled map[int64]bool // chunks that Zero could not free since they were not zeroed whole; hold mu
@@ -33,6 +36,7 @@ func (o *Object) findThin() error {
 	v, ok := thinVolume(o.info.ID) // without the right to ask, zeros are written
 	switch {
 	case !ok:
+		o.thin.chunk = host.unmapUnit(o.info.ID)
 	case v.stale:
 		return refuse(ErrRefused, "open", o.path, "its thin pool does not zero the space it gives out, so what is not written would not read as zeros: switch that on, with lvchange --zero y for the pool")
 	case !v.origin:
@@ -93,7 +97,7 @@ func (o *Object) discard(off, n int64) error {
 	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
 	}
-	return o.ensureZero(off, n, o.thin.chunk)
+	return o.ensureZero(off, n, max(o.thin.chunk, freedPiece))
 }
 
 // Reclaim frees the space of what was zeroed in n bytes at off piece by piece, where nothing but zeros is left in a

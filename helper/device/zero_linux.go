@@ -149,6 +149,9 @@ func (o *Object) cannotFree() string {
 	}
 	n, _ := parseNumber(strings.TrimPrefix(o.info.ID, "b:"))
 	dir, err := host.dir(n)
+	if isPartition(dir) {
+		dir = filepath.Dir(dir)
+	}
 	switch {
 	case err != nil:
 		return "the kernel tells nothing of it"
@@ -160,7 +163,7 @@ func (o *Object) cannotFree() string {
 
 // cannotFree is that for the device with this sysfs directory: it and all below it must zero ranges by freeing them.
 func cannotFree(dir string) string {
-	if isPartition(dir) {
+	if isPartition(dir) { // one below a volume
 		dir = filepath.Dir(dir)
 	}
 	if integer(dir, "queue/write_zeroes_max_bytes") == 0 {

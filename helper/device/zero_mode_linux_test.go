@@ -178,3 +178,50 @@ func TestCannotFree(t *testing.T) {
 		}
 	}
 }
+
+// A disk's own words decide whether it may be told to forget a range: all of them must fit.
+func TestKernel_UnmapUnit(t *testing.T) {
+	good := map[string]string{
+		"sys/devices/sda/device/scsi_disk/0:0:0:0/provisioning_mode": "unmap\n",
+		"sys/devices/sda/device/scsi_disk/0:0:0:0/zeroing_mode":      "writesame\n",
+		"sys/devices/sda/device/vpd_pgb2":                            "\x00\xb2\x00\x04\x00\x84\x00\x00",
+		"sys/devices/sda/queue/discard_max_bytes":                    "65536\n",
+		"sys/devices/sda/queue/discard_granularity":                  "65536\n",
+		"sys/devices/sda/discard_alignment":                          "0\n",
+		"sys/devices/sda/sda1/discard_alignment":                     "0\n",
+	}
+	for name, c := range map[string]struct {
+		file, content string
+		unit          int64
+	}{
+		"Good":           {"sda/discard_alignment", "0", 65536},
+		"Small":          {"sda/queue/discard_granularity", "512", int64(os.Getpagesize())},
+		"Odd":            {"sda/queue/discard_granularity", "65535", 0},
+		"None":           {"sda/queue/discard_granularity", "0", 0},
+		"NoDiscard":      {"sda/queue/discard_max_bytes", "0", 0},
+		"OtherMode":      {"sda/device/scsi_disk/0:0:0:0/provisioning_mode", "writesame_16", 0},
+		"KernelDoesBoth": {"sda/device/scsi_disk/0:0:0:0/zeroing_mode", "writesame_16_unmap", 0},
+		"NoPromise":      {"sda/device/vpd_pgb2", "\x00\xb2\x00\x04\x00\x80\x00\x00", 0},
+		"Ones":           {"sda/device/vpd_pgb2", "\x00\xb2\x00\x04\x00\x88\x00\x00", 0},
+		"NoUnmap":        {"sda/device/vpd_pgb2", "\x00\xb2\x00\x04\x00\x44\x00\x00", 0},
+		"AnotherPage":    {"sda/device/vpd_pgb2", "\x00\xb1\x00\x04\x00\x84\x00\x00", 0},
+		"ShortPage":      {"sda/device/vpd_pgb2", "\x00\xb2", 0},
+		"Unaligned":      {"sda/discard_alignment", "3584", 0},
+	} {
+		k := fakeKernel(t)
+		k.add(t, good)
+		k.add(t, map[string]string{"sys/devices/" + c.file: c.content})
+		if unit := k.unmapUnit("b:8:0"); unit != c.unit {
+			t.Errorf("%s: %d, not %d", name, unit, c.unit)
+		}
+		if name == "Unaligned" {
+			c.unit = 65536 // the partition has its own place
+		}
+		if unit := k.unmapUnit("b:8:1"); unit != c.unit {
+			t.Errorf("%s: partition: %d, not %d", name, unit, c.unit)
+		}
+		if unit := k.unmapUnit("b:8:16"); unit != 0 {
+			t.Errorf("%s: another disk: %d", name, unit)
+		}
+	}
+}

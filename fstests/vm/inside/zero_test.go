@@ -42,7 +42,7 @@ func (c counter) since(before counter) counter {
 	return counter{c.read - before.read, c.written - before.written, c.discarded - before.discarded}
 }
 
-// provisioned is the number of bytes for which the simulated disk has space.
+// provisioned is the number of units for which the simulated disk has space.
 func provisioned(t *testing.T) (total int64) {
 	t.Helper()
 	text, err := os.ReadFile("/sys/bus/pseudo/drivers/scsi_debug/map")
@@ -55,7 +55,7 @@ func provisioned(t *testing.T) (total int64) {
 			last = first
 		}
 		if first != "" {
-			total += 512 * (number(t, last) - number(t, first) + 1)
+			total += number(t, last) - number(t, first) + 1
 		}
 	}
 	return total
@@ -106,17 +106,23 @@ func TestZero_Modes(t *testing.T) {
 		{"WriteSame16", "lbpws=1 lbprz=1", true},
 		{"WriteSame10", "lbpws10=1 lbprz=1", true},
 		{"WriteSame16Keeps", "lbpws=1 lbprz=0", false},
-		{"UnmapAlone", "lbpu=1 lbprz=1", false}, // the kernel zeroes by other means
+		{"Unmap", "lbpu=1 lbprz=1", true}, // the kernel zeroes by other means
+		{"UnmapCoarse", "lbpu=1 lbprz=1 unmap_granularity=128", true},
+		{"UnmapGivesOnes", "lbpu=1 lbprz=2", false},
 		{"UnmapKeeps", "lbpu=1 lbprz=0", false},
 		{"Nothing", "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dev := scsi(t, c.parameters)
+			unit := int64(512)
+			if strings.Contains(c.parameters, "unmap_granularity=128") {
+				unit *= 128
+			}
 			left := func(mode device.ZeroMode, want int64) {
 				t.Helper()
 				fill(t, dev, scsiSize)
 				zeroed(t, dev, scsiSize, mode)
-				if have := provisioned(t); have != want && strings.Contains(c.parameters, "lbp") {
+				if have := provisioned(t) * unit; have != want && strings.Contains(c.parameters, "lbp") {
 					t.Errorf("mode %d: %d KiB have space, not %d", mode, have>>10, want>>10)
 				}
 			}
