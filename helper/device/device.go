@@ -122,7 +122,6 @@ type Object struct {
 	noPunch, noZeroOut atomic.Bool // learned from the first refusal
 	thin               thin
 
-	data   atomic.Pointer[span] // of a file: where data was found last
 	cache  pageCache
 	direct direct
 

@@ -283,39 +283,3 @@ func TestSync_WhenSomethingWasWritten(t *testing.T) {
 		}
 	}
 }
-
-// Where data ends is asked once, since the answer takes the longer the more data there is. Holes are asked for each time.
-func TestObject_Data_Once(t *testing.T) {
-	f, err := os.OpenFile(image(t, 8*mib), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	write := func(off, n int64) {
-		if _, err := f.WriteAt(bytes.Repeat([]byte{1}, int(n)), off); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(mib, 4*mib)
-	o, err := OpenRead(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer o.Close()
-	ask := func(off, end, wantStart, wantStop int64) {
-		t.Helper()
-		if start, stop, err := o.Data(off, end); err != nil || start != wantStart || stop != wantStop {
-			t.Errorf("between %d and %d: data from %d to %d, %v; expected %d to %d", off, end, start, stop, err, wantStart, wantStop)
-		}
-	}
-	ask(0, 2*mib, mib, 2*mib)
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 3*mib, mib); err != nil {
-		t.Fatal(err)
-	}
-	ask(2*mib, 5*mib, 2*mib, 5*mib) // as it was when it was asked
-	ask(5*mib, 8*mib, 8*mib, 8*mib)
-	write(6*mib, mib)
-	ask(5*mib, 8*mib, 6*mib, 7*mib)
-	ask(0, mib/2, mib/2, mib/2)
-	ask(3*mib, 5*mib, 4*mib, 5*mib) // asked anew
-}

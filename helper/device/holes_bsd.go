@@ -9,20 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nextData is [Object.Data] for a file; stop may be behind end.
-func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
+// nextData is where a file may have data from off on; end when there is none.
+func nextData(f *os.File, off, end int64) (start int64, err error) {
 	err = withFD(f, func(fd uintptr) error {
-		if start, err = unix.Seek(int(fd), off, unix.SEEK_DATA); err != nil {
-			return err
-		}
-		stop, err = unix.Seek(int(fd), start, unix.SEEK_HOLE)
+		start, err = unix.Seek(int(fd), off, unix.SEEK_DATA)
 		return err
 	})
 	switch {
-	case errors.Is(err, unix.ENXIO): // no data behind off
-		return end, end, nil
+	case errors.Is(err, unix.ENXIO):
+		return end, nil
 	case err != nil: // the file system cannot tell
-		return off, end, nil
+		return off, nil
 	}
-	return start, stop, nil
+	return start, nil
 }

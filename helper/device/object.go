@@ -79,26 +79,26 @@ func (o *Object) Data(off, end int64) (start, stop int64, err error) {
 		start, stop = o.deviceData(off, end)
 		return start, stop, nil
 	}
-	return o.fileData(off, end)
+	return o.fileData(off, end, dataPiece)
 }
 
 // fileData is Data from what the file system knows.
-func (o *Object) fileData(off, end int64) (start, stop int64, err error) {
-	if o.info.Kind == Block || off == end {
+
+// dataPiece is what is read at once, in bytes.
+const dataPiece = 1 << 20
+
+// fileData is Data for a file, where what is found counts as data up to the next
+// multiple of piece. Where it really ends is not asked, since file systems look for
+// that as far as it goes, and would do so for each range.
+func (o *Object) fileData(off, end, piece int64) (start, stop int64, err error) {
+	if off == end {
 		return off, end, nil
 	}
-	known := o.data.Load()
-	if known == nil || off < known.from || off >= known.to {
-		// Kept, since finding the end of data takes the longer the farther it is. To take
-		// for data what has become a hole costs time alone, so data is all that is kept.
-		start, stop, err = nextData(o.f, off, end)
-		if err != nil {
-			return 0, 0, failAt("seek", o.path, off, err)
-		}
-		known = &span{start, stop}
-		o.data.Store(known)
+	start, err = nextData(o.f, off, end)
+	if err != nil {
+		return 0, 0, failAt("seek", o.path, off, err)
 	}
-	return min(max(known.from, off), end), min(known.to, end), nil
+	return min(start, end), min(start-start%piece+piece, end), nil
 }
 
 // Sync makes everything written so far durable. It costs nothing when that is

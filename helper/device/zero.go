@@ -66,10 +66,13 @@ var errNoPunch = errors.New("no way to zero a range")
 // zeros is only read; it never costs memory of its own.
 var zeros [1 << 20]byte
 
+// zeroPiece is how much space, in bytes, data may cost in a hole behind it.
+const zeroPiece = 64 << 10
+
 // writeZeros writes zeros where the range may hold data.
 func (o *Object) writeZeros(off, n int64) error {
 	for end := off + n; off < end; {
-		start, stop, err := o.fileData(off, end)
+		start, stop, err := o.fileData(off, end, zeroPiece)
 		if err != nil {
 			return err
 		}

@@ -10,24 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nextData is [Object.Data] for a file; stop may be behind end.
-func nextData(f *os.File, off, end int64) (start, stop int64, err error) {
+// nextData is where a file may have data from off on; end when there is none.
+func nextData(f *os.File, off, end int64) (start int64, err error) {
 	err = withFD(f, func(fd uintptr) error {
-		if start, err = unix.Seek(int(fd), off, unix.SEEK_DATA); err != nil {
-			return err
-		}
-		stop, err = unix.Seek(int(fd), start, unix.SEEK_HOLE)
+		start, err = unix.Seek(int(fd), off, unix.SEEK_DATA)
 		return err
 	})
 	switch {
-	case errors.Is(err, unix.ENXIO): // no data behind off
-		return end, end, nil
+	case errors.Is(err, unix.ENXIO):
+		return end, nil
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-		return off, end, nil
-	case err != nil:
-		return 0, 0, err
+		return off, nil
 	}
-	return start, stop, nil
+	return start, err
 }
 
 // zeroUnit is what the ends of a range must be multiples of to be zeroed by the system. On a device that is a page: of

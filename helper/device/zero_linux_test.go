@@ -140,11 +140,11 @@ func TestObject_Data(t *testing.T) {
 	}
 	const end = 1 << 40
 	tests := []struct{ off, end, start, stop int64 }{
-		{0, end, mib, mib + 64<<10},
-		{mib + 5, end, mib + 5, mib + 64<<10},
+		{0, end, mib, 2 * mib},
+		{mib + 5, end, mib + 5, 2 * mib},
 		{0, mib + 7, mib, mib + 7},
 		{0, mib, mib, mib},
-		{mib + 64<<10, end, 1 << 39, 1<<39 + 64<<10},
+		{mib + 64<<10, end, 1 << 39, 1<<39 + mib},
 		{1<<39 + 64<<10, end, end, end},
 		{end, end, end, end},
 		{5, 5, 5, 5},
