@@ -162,11 +162,11 @@ func BenchmarkHalfPush(b *testing.B) {
 }
 
 func BenchmarkFirstPush(b *testing.B) {
-	compare(b, false, []string{"blockdev", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
+	compare(b, false, []string{"blockdev", "blockdev-ssh", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
 }
 
 func BenchmarkFirstPull(b *testing.B) {
-	compare(b, true, []string{"blockdev", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
+	compare(b, true, []string{"blockdev", "blockdev-ssh", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
 }
 
 // copyImage makes the target equal to the source.

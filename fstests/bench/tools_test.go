@@ -13,6 +13,9 @@ func (t *bed) tools(pull bool) map[string]func() *exec.Cmd {
 	w := t.way(pull)
 	all := map[string]func() *exec.Cmd{
 		"blockdev": func() *exec.Cmd { return t.client.Command(t.b.Context(), "copyto", "--ignore-times", w.from, w.to) },
+		"blockdev-ssh": func() *exec.Cmd { // with the ssh program instead of the built-in SSH
+			return t.client.Command(t.b.Context(), "copyto", "--ignore-times", "--blockdev-ssh", w.program(), w.from, w.to)
+		},
 		"rsync":    w.rsync(),
 		"rsync-4k": w.rsync("--block-size=4096"),
 		"cat":      shell(w.at("src", "cat %s", t.src) + " | " + w.at("dst", "cat > %s", t.dst)),
@@ -27,7 +30,7 @@ func (t *bed) tools(pull bool) map[string]func() *exec.Cmd {
 }
 
 // ours is what is compared without a tool of others.
-var ours = map[string]bool{"blockdev": true, "cat": true}
+var ours = map[string]bool{"blockdev": true, "blockdev-ssh": true, "cat": true}
 
 // program is the one that the tool with this name runs.
 func program(name string) string {
@@ -54,6 +57,12 @@ func (t *bed) way(pull bool) way {
 		w.from, w.to, w.remote = t.remote(t.src), "blockdev:localhost"+t.dst, "src"
 	}
 	return w
+}
+
+// program is the ssh program as the option ssh has it, which names neither user nor port.
+func (w way) program() string {
+	s := w.t.server
+	return "ssh -F none -i " + s.KeyFile + " -o IdentityAgent=none -o UserKnownHostsFile=" + s.KnownHosts
 }
 
 // at is a command line for the end that has "src" or "dst": over ssh where that is the host.

@@ -17,8 +17,8 @@ func cached(f *os.File, off int64, r *regionCache) error {
 	return err
 }
 
-// cachedByStat asks for counts of pages, in Linux 6.5 or later: once when the
-// region is not cached at all.
+// cachedByStat asks for counts of pages, in Linux 6.5 or later: once when all of
+// the region is cached, or nothing.
 func cachedByStat(f *os.File, off int64, r *regionCache) error {
 	count := func(off, n int64) (pages uint64, err error) {
 		var stat unix.Cachestat_t
@@ -30,6 +30,12 @@ func cachedByStat(f *os.File, off int64, r *regionCache) error {
 	pages, err := count(off, cacheRegion)
 	if err != nil || pages == 0 {
 		return err
+	}
+	if pages == uint64(cacheRegion/os.Getpagesize()) {
+		for i := range r {
+			r[i] = true
+		}
+		return nil
 	}
 	for i := range r {
 		pages, err := count(off+int64(i)*cacheUnit, cacheUnit)
