@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -177,5 +178,29 @@ func TestCache_BothWaysToAsk(t *testing.T) {
 				t.Errorf("cachestat says %v, mincore says %v", stat, mapped)
 			}
 		})
+	}
+}
+
+// A region that is cached as a whole, and one with a gap.
+func TestCachedByStat_Whole(t *testing.T) {
+	f, err := os.OpenFile(image(t, cacheRegion), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if n, err := io.Copy(io.Discard, f); err != nil || n != cacheRegion {
+		t.Fatal(n, err)
+	}
+	var got, want regionCache
+	for i := range want {
+		want[i] = true
+	}
+	if err := cachedByStat(f, 0, &got); err != nil || got != want {
+		t.Errorf("%v, %v", got, err)
+	}
+	dropCached(f, 96*mib, 8*mib) // pieces of the cache that lie within go, the largest have 2 MiB
+	got = regionCache{}
+	if err := cachedByStat(f, 0, &got); err != nil || got[99] || !got[90] || !got[110] {
+		t.Errorf("with a gap: %v, %v, %v, %v", got[99], got[90], got[110], err)
 	}
 }
