@@ -177,7 +177,7 @@ func (s *sender) compare(e *extent, theirs block.Digest) error {
 	}
 	s.enter(e, stateWanted)
 	switch {
-	case s.once:
+	case s.once, s.dry: // kept in any case; nothing was kept
 	case s.waiting < Hold/2:
 		s.waiting++
 	default:

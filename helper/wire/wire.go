@@ -57,7 +57,7 @@ const (
 	MaxName      = 512
 	MaxPreamble  = 64 << 10 // what a login may print before the magic
 	MaxBatch     = 512      // extent digests in one Digests frame
-	MaxWindow    = 1024     // extents between the oldest unsettled and the newest digest
+	MaxWindow    = 256      // extents between the oldest unsettled and the newest digest
 	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )
 
