@@ -184,22 +184,8 @@ func TestThin_Reflink(t *testing.T) {
 // which pages hold zeros that were written.
 func zram(t *testing.T, size int64) (path string, stored func() (data, zeros int64)) {
 	t.Helper()
-	require.Need(t, require.Root, require.Zram)
-	const control = "/sys/class/zram-control/"
-	number, err := os.ReadFile(control + "hot_add")
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := "zram" + strings.TrimSpace(string(number))
-	t.Cleanup(func() {
-		if err := os.WriteFile(control+"hot_remove", number, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.WriteFile("/sys/block/"+name+"/disksize", []byte(strconv.FormatInt(size, 10)), 0); err != nil {
-		t.Fatal(err)
-	}
-	path = "/dev/" + name
+	path = harness.Zram(t, size)
+	name := filepath.Base(path)
 	return path, func() (data, zeros int64) {
 		harness.Settle(t, path)
 		text, err := os.ReadFile("/sys/block/" + name + "/mm_stat")

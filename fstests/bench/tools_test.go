@@ -13,6 +13,9 @@ func (t *bed) tools(pull bool) map[string]func() *exec.Cmd {
 	w := t.way(pull)
 	all := map[string]func() *exec.Cmd{
 		"blockdev": func() *exec.Cmd { return t.client.Command(t.b.Context(), "copyto", "--ignore-times", w.from, w.to) },
+		"blockdev-cached": func() *exec.Cmd { // devices are read through the page cache
+			return t.client.Command(t.b.Context(), "copyto", "--ignore-times", "--blockdev-direct", "off", w.from, w.to)
+		},
 		"blockdev-ssh": func() *exec.Cmd { // with the ssh program instead of the built-in SSH
 			return t.client.Command(t.b.Context(), "copyto", "--ignore-times", "--blockdev-ssh", w.program(), w.from, w.to)
 		},
@@ -30,7 +33,7 @@ func (t *bed) tools(pull bool) map[string]func() *exec.Cmd {
 }
 
 // ours is what is compared without a tool of others.
-var ours = map[string]bool{"blockdev": true, "blockdev-ssh": true, "cat": true}
+var ours = map[string]bool{"blockdev": true, "blockdev-ssh": true, "blockdev-cached": true, "cat": true}
 
 // program is the one that the tool with this name runs.
 func program(name string) string {
@@ -79,7 +82,7 @@ func (w way) rsync(extra ...string) func() *exec.Cmd {
 	if w.remote == "src" {
 		from, to = "127.0.0.1:"+w.t.src, w.t.dst
 	}
-	args := append([]string{"--inplace", "--ignore-times", "--no-whole-file", "-e", w.ssh}, extra...)
+	args := append([]string{"--copy-devices", "--write-devices", "--inplace", "--ignore-times", "--no-whole-file", "-e", w.ssh}, extra...)
 	return func() *exec.Cmd { return exec.Command("rsync", append(args, from, to)...) }
 }
 

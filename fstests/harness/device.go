@@ -55,6 +55,27 @@ func (d *Device) spin(t testing.TB, rotational bool) {
 	}
 }
 
+// Zram makes a disk in compressed memory until the test ends.
+func Zram(t testing.TB, size int64) (path string) {
+	t.Helper()
+	require.Need(t, require.Root, require.Zram)
+	const control = "/sys/class/zram-control/"
+	number, err := os.ReadFile(control + "hot_add")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(control+"hot_remove", number, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	name := "zram" + strings.TrimSpace(string(number))
+	if err := os.WriteFile("/sys/block/"+name+"/disksize", []byte(strconv.FormatInt(size, 10)), 0); err != nil {
+		t.Fatal(err)
+	}
+	return "/dev/" + name
+}
+
 // Detach lets go of the device before the test ends, as what lies below it may need. It may be called twice.
 func (d *Device) Detach(t testing.TB) {
 	t.Helper()
