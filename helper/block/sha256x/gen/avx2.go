@@ -33,23 +33,10 @@ func lanesAVX2() {
 	for i, r := range e.vars {
 		VMOVDQU(k.state.Offset(32*i), r)
 	}
-	constants, times := GP64(), GP64()
 	k.loop(func() {
 		e.transpose()
 		VPXOR(e.vars[1], e.vars[2], e.bc)
-		LEAQ(table, constants)
-		MOVQ(U32(3), times)
-		Label("rounds")
-		for t := range 16 {
-			e.round(t, Mem{Base: constants, Disp: 4 * t})
-			e.extend(t)
-		}
-		ADDQ(U8(64), constants)
-		DECQ(times)
-		JNZ(LabelRef("rounds"))
-		for t := range 16 {
-			e.round(t, Mem{Base: constants, Disp: 4 * t})
-		}
+		k.rounds(e.round, e.extend)
 		for i, r := range e.vars {
 			VPADDD(k.state.Offset(32*i), r, r)
 			VMOVDQU(r, k.state.Offset(32*i))

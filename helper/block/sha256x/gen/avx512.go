@@ -37,22 +37,9 @@ func lanesAVX512() {
 	for i, r := range s.vars {
 		VMOVDQU32(k.state.Offset(64*i), r)
 	}
-	constants, times := GP64(), GP64()
 	k.loop(func() {
 		s.transpose(order)
-		LEAQ(table, constants)
-		MOVQ(U32(3), times)
-		Label("rounds")
-		for t := range 16 {
-			s.round(t, Mem{Base: constants, Disp: 4 * t})
-			s.extend(t)
-		}
-		ADDQ(U8(64), constants)
-		DECQ(times)
-		JNZ(LabelRef("rounds"))
-		for t := range 16 {
-			s.round(t, Mem{Base: constants, Disp: 4 * t})
-		}
+		k.rounds(s.round, s.extend)
 		for i, r := range s.vars {
 			VPADDD(k.state.Offset(64*i), r, r)
 			VMOVDQU32(r, k.state.Offset(64*i))

@@ -88,6 +88,25 @@ func (k *kernel) data(lane, offset int) Mem {
 	return Mem{Base: k.blocks[lane], Index: k.at, Scale: 1, Disp: offset}
 }
 
+// rounds does the 64 rounds of a chunk by those of 16 words: round takes one word and
+// its constant in, extend replaces it by the one that comes 16 later.
+func (k *kernel) rounds(round func(t int, constant Mem), extend func(t int)) {
+	constants, times := GP64(), GP64()
+	LEAQ(table, constants)
+	MOVQ(U32(3), times)
+	Label("rounds")
+	for t := range 16 {
+		round(t, Mem{Base: constants, Disp: 4 * t})
+		extend(t)
+	}
+	ADDQ(U8(64), constants)
+	DECQ(times)
+	JNZ(LabelRef("rounds"))
+	for t := range 16 {
+		round(t, Mem{Base: constants, Disp: 4 * t})
+	}
+}
+
 // loop runs body once for each chunk.
 func (k *kernel) loop(body func()) {
 	Label("chunk")
