@@ -23,7 +23,7 @@ func (p properties) system(info Info) []Property {
 
 // device adds what is known of the device with this ID.
 func (k kernel) device(p *properties, id string) {
-	n, _ := parseNumber(strings.TrimPrefix(id, "b:"))
+	n, _ := deviceNumber(id)
 	dir, err := k.dir(n)
 	if err != nil {
 		return

@@ -121,14 +121,10 @@ func describeContent(found []signature.Found) (lines []string) {
 // ends reads an object whatever part of it is to be copied.
 type ends struct{ o *Object }
 
-func (e ends) ReadAt(p []byte, off int64) (int, error) {
-	e.o.cache.before(e.o.f, off, int64(len(p)))
-	n, err := e.o.raw().ReadAt(p, off)
-	e.o.cache.didRead(e.o.f, off, int64(n))
-	return n, err
-}
+func (e ends) ReadAt(p []byte, off int64) (int, error) { return e.o.readAt(p, off) }
 
-// look adds what is on the object to its description. It opens it for reading.
+// look adds what is on the object to its description. It opens it for reading; where
+// that is not possible, identities that last are all there is.
 func (p properties) look(path string, info Info) properties {
 	o := &Object{path: path, setSize: -1}
 	var err error

@@ -147,7 +147,7 @@ func (o *Object) cannotFree() string {
 		}
 		return ""
 	}
-	n, _ := parseNumber(strings.TrimPrefix(o.info.ID, "b:"))
+	n, _ := deviceNumber(o.info.ID)
 	dir, err := host.dir(n)
 	if isPartition(dir) {
 		dir = filepath.Dir(dir)
