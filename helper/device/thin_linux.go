@@ -30,15 +30,19 @@ type thin struct {
 	mapping  atomic.Pointer[thinMapping] // nil when no holes are known
 }
 
-// findThin prepares o, a device, for freeing space. It refuses volumes that give out chunks with old data of others
-// in them: a write of one block would change the rest of its chunk, which the transfer has read and found equal.
+// findThin prepares o, a device, for freeing space, and refuses what is on a pool that gives out old data.
 func (o *Object) findThin() error {
-	v, ok := thinVolume(o.info.ID) // without the right to ask, zeros are written
-	switch {
+	n, _ := deviceNumber(o.info.ID)
+	dir, err := host.dir(n)
+	if err != nil {
+		return fail("open", o.path, err)
+	}
+	if err := host.refuseStale(o.path, dir); err != nil {
+		return err
+	}
+	switch v, ok := host.thinVolume(n); {
 	case !ok:
 		o.thin.chunk = host.unmapUnit(o.info.ID)
-	case v.stale:
-		return refuse(ErrRefused, "open", o.path, "its thin pool does not zero the space it gives out, so what is not written would not read as zeros: switch that on, with lvchange --zero y for the pool")
 	case !v.origin:
 		o.thin.chunk = v.granularity
 	}

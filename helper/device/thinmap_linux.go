@@ -49,8 +49,9 @@ func (o *Object) FindHoles(ctx context.Context, off, n int64) (notice string) {
 		return ""
 	}
 	t.looked = true
-	v, ok := thinVolume(o.info.ID)
-	if !ok || v.origin || o.write && v.stale {
+	self, _ := deviceNumber(o.info.ID)
+	v, ok := host.thinVolume(self)
+	if !ok || v.origin {
 		return ""
 	}
 	if used, ok := v.mapped(); !ok || used > o.info.Size/10*9 {
