@@ -98,15 +98,21 @@ func (o *Object) discard(off, n int64) error {
 			err = call()
 		}
 	}
-	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EOPNOTSUPP) {
+	refused := errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EOPNOTSUPP)
+	switch {
+	case refused && o.zero == ZeroPunch:
+		return errNoPunch
+	case err != nil && !refused:
 		return err
 	}
 	return o.ensureZero(off, n, max(o.thin.chunk, freedPiece))
 }
 
 // Reclaim frees the space of what was zeroed in n bytes at off piece by piece, where nothing but zeros is left in a
-// unit of allocation. It reads those units. Nobody else may write to the range meanwhile.
+// unit of allocation. It reads those units. Nobody else may write to the range meanwhile. What it freed is durable when
+// it returns: the pool may have told its disk to forget the space, while what it says of it is still in memory.
 func (o *Object) Reclaim(ctx context.Context, off, n int64) error {
+	freed := false
 	for _, i := range o.thin.within(off, off+n) {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -114,11 +120,15 @@ func (o *Object) Reclaim(ctx context.Context, off, n int64) error {
 		at := i * o.thin.chunk
 		empty, err := o.isZero(at, o.thin.chunk)
 		if err == nil && empty {
-			err = o.discard(at, o.thin.chunk)
+			err, freed = o.discard(at, o.thin.chunk), true
+			o.synced.Store(false)
 		}
 		if err != nil {
-			return failAt("zero", o.path, at, err)
+			return o.failZero(at, err)
 		}
+	}
+	if freed {
+		return o.Sync()
 	}
 	return nil
 }
