@@ -71,6 +71,7 @@ func list(ids []string) string {
 // without. Other programs write the prefix of a world wide name differently.
 func matches(id, want string) bool {
 	key, value, _ := strings.Cut(id, "=")
+	want = signature.Text([]byte(want)) // as identities are
 	if strings.EqualFold(id, want) || strings.EqualFold(value, want) {
 		return true
 	}
