@@ -341,6 +341,10 @@ func TestThinMap_Killed(t *testing.T) {
 	if p.held(t) == "-" {
 		t.Fatal("killed, and nothing is reserved")
 	}
+	markers, _ := filepath.Glob("/run/blockdev-helper/pool-*")
+	if text := run(t, "sh", append([]string{"-c", `for f do while read -r l; do echo "$l"; done <$f; done`, "sh"}, markers...)...); !strings.Contains(text, "pool "+poolUUID+" ") {
+		t.Errorf("marked as %q", text)
+	}
 	skipped(t, "after a kill", copied(t, src), true)
 	if now := p.held(t); now != "-" {
 		t.Errorf("snapshot %s is left", now)
