@@ -130,16 +130,14 @@ func (p properties) look(path string, info Info) properties {
 	o := &Object{path: path, setSize: -1}
 	var err error
 	if o.f, err = os.OpenFile(path, os.O_RDONLY, 0); err != nil {
-		return p
+		return p.ids(lastingIDs(info, false))
 	}
 	defer o.Close()
 	if err := o.identify(info); err != nil {
-		return p
+		return p.ids(lastingIDs(info, false))
 	}
 	found := signature.Read(ends{o}, o.info.Size, o.info.BlockSize)
-	for _, id := range slices.Concat(lastingIDs(o.info, true), contentIDs(found)) {
-		p.text("ids", id)
-	}
+	p = p.ids(slices.Concat(lastingIDs(o.info, true), contentIDs(found)))
 	for _, line := range describeContent(found) {
 		p.text("content", line)
 	}

@@ -279,3 +279,17 @@ func TestOpenWrite_Seen(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be opened still has the identities that the kernel tells.
+func TestDescribe_NotOpened(t *testing.T) {
+	file := image(t, mib)
+	info, err := Stat(loop(t, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/dev/nothing", file} { // the second is something else
+		if got := facts(properties{}.look(path, info)); got != "ids=file="+file {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
