@@ -48,6 +48,10 @@ func (f *Fs) OpenChunkWriter(ctx context.Context, remote string, src fs.ObjectIn
 		return fs.ChunkWriterInfo{}, nil, classify(err)
 	}
 	t.announce(nil)
+	if err := t.pin(); err != nil {
+		t.abort(nil)
+		return fs.ChunkWriterInfo{}, nil, once(ctx, err)
+	}
 	streams := t.streams(false)
 	w := &chunkWriter{t: t, src: src, report: report, free: make(chan *lease, streams), room: streams - 1, stop: t.interruptible()}
 	w.free <- t.lead
