@@ -163,17 +163,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, {
-		Name: "multithread_upload",
-		Help: `Read large sources in several ranges at once when writing to an object.
-
-By default a source of another remote arrives as one stream. With this, sources
-larger than --multi-thread-cutoff are read and compared in ranges of 64 MiB, as
-many at once as the option streams says: a restore from an object store is then
-not limited by one connection. Local files are always read in parallel.`,
-		Default:  false,
-		Advanced: true,
-	}, {
+	}, chunksOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,
