@@ -127,10 +127,11 @@ E.g. "serial=S5Y1NX0R123456".`,
 		Name: "pin_ids",
 		Help: `Remember which device was written, and refuse another one in its place.
 
-At the first copy to a device its serial number, WWN and the like are stored in
-rclone's cache directory, for the host and the path as they were given. Later a
+At the first copy to a device its serial number, WWN and the like are stored beside
+rclone's configuration file, for the host and the path as they were given. Later a
 device that lacks any of them is refused. The command "unpin" forgets them. A
-notice says when a device has no identity; image files are not remembered.`,
+notice says what is remembered, and when a device has no identity; image files are
+not remembered. The first copy with another configuration file takes any device.`,
 		Default:  false,
 		Advanced: true,
 	}, {
@@ -162,17 +163,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, {
-		Name: "multithread_upload",
-		Help: `Read large sources in several ranges at once when writing to an object.
-
-By default a source of another remote arrives as one stream. With this, sources
-larger than --multi-thread-cutoff are read and compared in ranges of 64 MiB, as
-many at once as the option streams says: a restore from an object store is then
-not limited by one connection. Local files are always read in parallel.`,
-		Default:  false,
-		Advanced: true,
-	}, {
+	}, chunksOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

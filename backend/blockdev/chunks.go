@@ -22,6 +22,20 @@ import (
 // byte of each.
 const chunkSize = 64 << 20
 
+func chunksOption() fs.Option {
+	return fs.Option{
+		Name: "multithread_upload",
+		Help: `Read large sources in several ranges at once when writing to an object.
+
+By default a source of another remote arrives as one stream. With this, sources
+larger than --multi-thread-cutoff are read and compared in ranges of 64 MiB, as
+many at once as the option streams says: a restore from an object store is then
+not limited by one connection. Local files are always read in parallel.`,
+		Default:  false,
+		Advanced: true,
+	}
+}
+
 // errAborted is for a source that failed, of which rclone does not say why.
 var errAborted = errors.New("the source could not be read")
 
@@ -43,15 +57,40 @@ func (f *Fs) OpenChunkWriter(ctx context.Context, remote string, src fs.ObjectIn
 		return fs.ChunkWriterInfo{}, nil, errDirect{}
 	}
 	report := &report{start: time.Now()}
-	t, err := f.newObject(remote, wire.Entry{}).openTarget(ctx, src.Size())
+	o, err := f.toWrite(ctx, remote)
+	if err != nil {
+		return fs.ChunkWriterInfo{}, nil, err
+	}
+	t, err := o.openTarget(ctx, src.Size())
 	if err != nil {
 		return fs.ChunkWriterInfo{}, nil, classify(err)
 	}
 	t.announce(nil)
+	if err := t.pin(); err != nil {
+		t.abort(nil)
+		return fs.ChunkWriterInfo{}, nil, once(ctx, err)
+	}
 	streams := t.streams(false)
 	w := &chunkWriter{t: t, src: src, report: report, free: make(chan *lease, streams), room: streams - 1, stop: t.interruptible()}
 	w.free <- t.lead
 	return fs.ChunkWriterInfo{ChunkSize: chunkSize, Concurrency: streams}, w, nil
+}
+
+// toWrite is the object at remote, which need not exist. rclone does not say what it
+// has found there, so it is looked at: what becomes another kind is then refused.
+func (f *Fs) toWrite(ctx context.Context, remote string) (*Object, error) {
+	at, err := f.place(remote)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := f.stat(ctx, at)
+	switch {
+	case errors.Is(err, wire.CodeNotFound), at.host == nil, entry.Kind == wire.KindDir:
+		entry = wire.Entry{} // openTarget says what is wrong
+	case err != nil:
+		return nil, err
+	}
+	return f.newObject(remote, entry), nil
 }
 
 // chunkWriter writes the chunks of one object.

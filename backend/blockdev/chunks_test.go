@@ -11,6 +11,7 @@ import (
 	"github.com/rclone/rclone/fs"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // chunked opens the image at remote for chunks of a source of that size.
@@ -50,6 +51,27 @@ func TestChunkWriter(t *testing.T) {
 		t.Error(err)
 	}
 	same(t, filepath.Join(dir, "img"), data)
+}
+
+// What is there is looked at before, so that the helper refuses what becomes something else.
+func TestChunkWriter_Kind(t *testing.T) {
+	dir := t.TempDir()
+	f := here(t, dir)
+	write(t, dir+"/img", make([]byte, 5000))
+	for name, kind := range map[string]wire.Kind{"img": wire.KindFile, "new": 0} {
+		w := chunked(t, f, name, 1000)
+		if got := w.(*chunkWriter).t.req.Kind; got != kind {
+			t.Errorf("%s: kind %d, not %d", name, got, kind)
+		}
+		if err := w.Abort(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"", "img/below"} {
+		if _, _, err := f.(*Fs).OpenChunkWriter(t.Context(), name, info(name, 1000)); err == nil {
+			t.Errorf("%q was opened", name)
+		}
+	}
 }
 
 // A chunk that is shorter or longer than it should be is no success.

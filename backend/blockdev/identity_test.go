@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/config"
 	"github.com/rclone/rclone/fs/fserrors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
@@ -103,6 +104,11 @@ func TestDevice_PinIDs(t *testing.T) {
 	if n := strings.Count(l.text(), "remembered as the device at localhost:"+dir+"/disk: file="); n != 1 {
 		t.Errorf("said %d times what is remembered: %s", n, l.text())
 	}
+	for line := range strings.Lines(l.text()) {
+		if strings.Contains(line, "remembered as") && !strings.Contains(line, `"level":"notice"`) {
+			t.Errorf("not seen by all: %s", line)
+		}
+	}
 	lead(second)
 	if err := rewrite(t, "blockdev:localhost"+dir, old); err != nil { // without the option it is written
 		t.Fatal(err)
@@ -160,7 +166,60 @@ func TestPin_Nothing(t *testing.T) {
 	}
 }
 
-// A pin that cannot be read stops the copy: it would mean nothing otherwise.
+// Pins are kept with the configuration, and where there is none in the cache.
+func TestPinFile(t *testing.T) {
+	at := place{host.Get(host.Config{Host: "somewhere"}), "/dev/x"}
+	file := config.GetConfigPath()
+	if dir := filepath.Dir(pinFile(at)); dir != filepath.Join(filepath.Dir(file), "blockdev-pins") {
+		t.Errorf("in %s, the configuration is %s", dir, file)
+	}
+	defer config.SetConfigPath(file)
+	for _, none := range []string{"", "notfound", os.DevNull} {
+		if err := config.SetConfigPath(none); err != nil {
+			t.Fatal(err)
+		}
+		if dir := filepath.Dir(pinFile(at)); dir != filepath.Join(config.GetCacheDir(), "blockdev", "pins") {
+			t.Errorf("%q: in %s", none, dir)
+		}
+	}
+}
+
+// A device that is copied onto itself, by another name, is refused and not remembered.
+func TestPin_Itself(t *testing.T) {
+	data := edges.Contents()[1].Make(1<<20, 1)
+	d, _, _ := loop(t, data)
+	dir, lead := named(t)
+	lead(d)
+	if err := os.Symlink(d.Path, filepath.Join(dir, "other")); err != nil {
+		t.Fatal(err)
+	}
+	f := newFs(t, ":blockdev,pin_ids:localhost"+dir)
+	if _, err := f.Features().Copy(t.Context(), find(t, f, "other"), "disk"); err == nil || !strings.Contains(err.Error(), "is the same device") {
+		t.Errorf("%v", err)
+	}
+	at, err := f.(*Fs).place("disk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, err := loadPin(at); known != nil || err != nil {
+		t.Errorf("remembered %v, %v", known, err)
+	}
+	holds(t, d, data)
+}
+
+// Where there are no links, one process makes the file all the same.
+func TestPublishPlain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pin.json")
+	if err := publishPlain(file, []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := publishPlain(file, []byte("second")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	same(t, file, []byte("first"))
+}
+
+// A pin that cannot be read stops the copy, and nothing else: it would mean nothing otherwise.
 func TestPin_Damaged(t *testing.T) {
 	old := edges.Contents()[1].Make(1<<20, 1)
 	d, _, _ := loop(t, old)
@@ -176,11 +235,30 @@ func TestPin_Damaged(t *testing.T) {
 	}
 	for _, text := range []string{"", "{", `{"ids":[]}`, `{"ids":[""]}`} {
 		write(t, pinFile(at), []byte(text))
-		err := rewrite(t, remote, make([]byte, 1<<20))
-		if !fserrors.IsNoRetryError(err) || !strings.Contains(err.Error(), pinFile(at)) {
+		ctx, s := stats(t)
+		o := find(t, newFs(t, remote), "disk")
+		err := o.Update(ctx, bytes.NewReader(make([]byte, 1<<20)), info("x", 1<<20))
+		if !fserrors.IsNoRetryError(err) || !strings.Contains(err.Error(), pinFile(at)) || !strings.Contains(err.Error(), "unpin") {
 			t.Errorf("%q: %v", text, err)
 		}
+		if !s.HadFatalError() {
+			t.Errorf("%q: the command would be repeated", text)
+		}
 		holds(t, d, old)
+		l := listen(t)
+		out, err := backend(t, remote, "info")
+		if facts, _ := out.(map[string]any); err != nil || facts["pinned"] != nil || facts["ids"] == nil {
+			t.Errorf("%q: info: %v, %v", text, out, err)
+		}
+		if _, err := backend(t, remote, "unpin"); err != nil {
+			t.Errorf("%q: unpin: %v", text, err)
+		}
+		if said := l.text(); strings.Count(said, pinFile(at)) != 2 || !strings.Contains(said, "forgotten, though it could not be read") {
+			t.Errorf("%q: said %s", text, said)
+		}
+		if known, err := loadPin(at); known != nil || err != nil {
+			t.Errorf("%q: %v, %v after unpin", text, known, err)
+		}
 	}
 }
 

@@ -27,10 +27,10 @@ func (f *Fs) info(ctx context.Context, arg []string, _ map[string]string) (any, 
 	out := values(found)
 	out["host"], out["name"] = at.host.String(), arg[0]
 	known, err := loadPin(at)
-	if err != nil {
-		return nil, err
-	}
-	if known != nil {
+	switch {
+	case err != nil:
+		fs.Logf(f, "%v", err) // of the device all is known
+	case known != nil:
 		out["pinned"] = known.IDs
 	}
 	return out, nil

@@ -21,8 +21,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// pin is what is remembered of a device that was written: one file for each, in
-// rclone's cache directory, so that several processes need no lock.
+// pin is what is remembered of a device that was written: one file for each, so
+// that several processes need no lock.
 type pin struct {
 	Host  string    `json:"host"`
 	Path  string    `json:"path"` // as it was given
@@ -30,10 +30,15 @@ type pin struct {
 	Since time.Time `json:"since"`
 }
 
-// pinFile is where the pin of p lies.
+// pinFile is where the pin of p lies: beside rclone's configuration file, since a
+// cache may be emptied at any time. Without such a file the cache has to do.
 func pinFile(p place) string {
+	dir := filepath.Join(config.GetCacheDir(), "blockdev", "pins")
+	if file := config.GetConfigPath(); file != "" {
+		dir = filepath.Join(filepath.Dir(file), "blockdev-pins")
+	}
 	sum := sha256.Sum256([]byte(p.host.Address() + "\x00" + p.path))
-	return filepath.Join(config.GetCacheDir(), "blockdev", "pins", hex.EncodeToString(sum[:16])+".json")
+	return filepath.Join(dir, hex.EncodeToString(sum[:16])+".json")
 }
 
 // loadPin returns the pin of p, nil when there is none.
@@ -51,7 +56,7 @@ func loadPin(p place) (*pin, error) {
 		err = errors.New("it names no device")
 	}
 	if err != nil {
-		return nil, refuse("%s: the identity remembered of it in %s cannot be read: when the device is the right one, remove that file: %v", p, file, err)
+		return nil, refuse("%s: the identity remembered of it in %s cannot be read: when the device is the right one, forget it with the command unpin: %v", p, file, err)
 	}
 	return &known, nil
 }
@@ -77,30 +82,47 @@ func savePin(p place, ids []string) (*pin, error) {
 	return known, nil
 }
 
-// publish makes a file that does not exist yet, complete or not at all.
+// publish makes a file that does not exist yet: complete or not at all, where the
+// file system has links.
 func publish(file string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(file), "new-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(content)
+	if err := complete(f, content); err != nil {
+		return err
+	}
+	if err = os.Link(f.Name(), file); err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return publishPlain(file, content)
+}
+
+// publishPlain is publish without links. One process makes the file; what another
+// reads before it is complete is an error there.
+func publishPlain(file string, content []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = complete(f, content)
+	if err != nil {
+		_ = os.Remove(file)
+	}
+	return err
+}
+
+// complete writes all of a file, durably, and closes it.
+func complete(f *os.File, content []byte) error {
+	_, err := f.Write(content)
 	if err == nil {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return err
-	}
-	if err = os.Link(f.Name(), file); err == nil || errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if _, err := os.Lstat(file); err == nil {
-		return fs.ErrExist
-	}
-	return os.Rename(f.Name(), file) // there are no links on this file system
+	return err
 }
 
 // expect fills in which device the target must be.
@@ -116,8 +138,8 @@ func (t *target) expect() error {
 	return err
 }
 
-// pin remembers the device that is open, before the first write to it. The helper
-// has compared it with what was remembered already.
+// pin remembers the device that is open: the last step before the first write to
+// it. The helper has compared it with what was remembered already.
 func (t *target) pin() error {
 	opened := t.lead.opened
 	if !t.o.fs.opt.PinIDs || opened.Entry.Kind != wire.KindBlock || len(t.req.Pins) > 0 {
@@ -135,7 +157,7 @@ func (t *target) pin() error {
 	if known == nil || !slices.Equal(known.IDs, ids) {
 		return refuse("%s: another process has remembered another device of that name at the same time", t.at)
 	}
-	rclone.Infof(t.o, "remembered as the device at %s: %s", t.at, strings.Join(ids, ", "))
+	rclone.Logf(t.o, "remembered as the device at %s: %s", t.at, strings.Join(ids, ", "))
 	return nil
 }
 
@@ -145,15 +167,19 @@ func (f *Fs) unpin(ctx context.Context, arg []string, _ map[string]string) (any,
 	if err != nil {
 		return nil, err
 	}
-	known, err := loadPin(at)
-	if err != nil {
-		return nil, err
-	}
-	if known == nil {
+	known, damaged := loadPin(at)
+	if known == nil && damaged == nil {
 		return nil, fmt.Errorf("%w: nothing is remembered of %s", rclone.ErrorObjectNotFound, at)
 	}
 	if operations.SkipDestructive(ctx, at, "forget its identity") {
 		return known, nil
 	}
-	return known, os.Remove(pinFile(at))
+	if err := os.Remove(pinFile(at)); err != nil {
+		return nil, err
+	}
+	if damaged != nil {
+		rclone.Logf(at, "forgotten, though it could not be read: %v", damaged)
+		return nil, nil
+	}
+	return known, nil
 }

@@ -100,7 +100,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t.req.Zero = wire.Zeroing(o.fs.opt.Zero)
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
-		return nil, err
+		return nil, once(ctx, err)
 	}
 	t.lead, err = t.claim(ctx)
 	switch {
@@ -112,10 +112,6 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	if got := t.lead.opened.Size; got != size && !t.req.IgnoreSize {
 		t.abort(nil)
 		return nil, wire.Errorf(wire.CodeProtocol, "%s: the helper opened %s with %d bytes for a source of %d", at.host, at.path, got, size)
-	}
-	if err := t.pin(); err != nil {
-		t.lead.close() // nothing was written yet
-		return nil, err
 	}
 	if have := o.entry.Size; o.entry.Kind == wire.KindFile && have != size && !t.req.IgnoreSize {
 		fs.Infof(o, "the image has %d bytes and gets the %d of its source", have, size)

@@ -52,6 +52,10 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		return refuse("%s:%s is the same %s as the source %s:%s", t.at.host, t.at.path, kindName(t.lead.opened.Entry), from.host, from.path)
 	}
 	t.announceFrom(ctx, source)
+	if err := t.pin(); err != nil {
+		t.abort(nil)
+		return once(ctx, err)
+	}
 	report := &report{start: start}
 	limited, progress, outcome := newLimit(ctx).watch(ctx, progress)
 	if err := outcome(t.stripes(limited, source, report, progress)); err != nil {
@@ -111,8 +115,12 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 		return classify(err)
 	}
 	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: block.DefaultSize}
-	stop := t.interruptible()
 	in = t.announceStream(unthrottled(ctx, in), src.Size())
+	if err := t.pin(); err != nil {
+		t.abort(nil)
+		return once(ctx, err)
+	}
+	stop := t.interruptible()
 	res, err := host.SendTo(ctx, delta.NewStream(in, src.Size()), t.lead.s, r)
 	stop()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/signature"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -70,6 +71,15 @@ func FuzzAwaitSpeaker(f *testing.F) {
 			t.Errorf("unclean detail %q", answer.detail)
 		}
 	})
+}
+
+// What the helper says of a device, and compares again with what it is told later, passes unchanged.
+func TestOneLine_Identity(t *testing.T) {
+	for _, raw := range []string{"t10.ATA     Disk 870      S5Y1   ", " a\t b\u00a0c\u0085", "\x1b[2J\xff\ufffd", "\u3000x\u2003 y"} {
+		if text := signature.Text([]byte(raw)); oneLine(text, wire.MaxName) != text {
+			t.Errorf("%q became %q", text, oneLine(text, wire.MaxName))
+		}
+	}
 }
 
 func TestOneLine(t *testing.T) {

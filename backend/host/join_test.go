@@ -28,8 +28,13 @@ func rangeOf(n int64) block.Range { return block.Range{Length: n, BlockSize: blo
 func openTarget(t *testing.T, path string, size int64) *Session {
 	t.Helper()
 	s := here(t)
-	if _, err := s.Open(t.Context(), writeRequest(path, size)); err != nil {
+	s.host.cfg.Direct = Direct(wire.DirectOn)
+	req := writeRequest(path, size)
+	if _, err := s.Open(t.Context(), req); err != nil {
 		t.Fatal(err)
+	}
+	if req.Direct != wire.DirectOff {
+		t.Error("the request of the caller was changed")
 	}
 	return s
 }

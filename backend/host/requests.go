@@ -117,9 +117,10 @@ func (s *Session) StatFS(ctx context.Context, path string) (u wire.Usage, err er
 
 // Open opens an object for the requests up to Close.
 func (s *Session) Open(ctx context.Context, req *wire.Open) (*wire.Opened, error) {
-	req.Direct = wire.Direct(s.host.cfg.Direct)
+	asked := *req
+	asked.Direct = wire.Direct(s.host.cfg.Direct)
 	var m wire.Opened
-	err := s.ask(ctx, req, &m)
+	err := s.ask(ctx, &asked, &m)
 	s.opened = err == nil || !concluded(err)
 	if err != nil {
 		return nil, err

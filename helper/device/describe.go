@@ -40,10 +40,7 @@ func Describe(path string, look bool) ([]Property, error) {
 	if look && info.Kind != Dir {
 		return p.look(path, info), nil
 	}
-	for _, id := range lastingIDs(info, false) {
-		p.text("ids", id)
-	}
-	return p, nil
+	return p.ids(lastingIDs(info, false)), nil
 }
 
 // properties collects facts.
@@ -53,6 +50,13 @@ func (p *properties) text(key, value string) {
 	if value != "" {
 		*p = append(*p, Property{key, value})
 	}
+}
+
+func (p properties) ids(ids []string) properties {
+	for _, id := range ids {
+		p.text("ids", id)
+	}
+	return p
 }
 
 func (p *properties) number(key string, n int64) { p.text(key, strconv.FormatInt(n, 10)) }

@@ -23,7 +23,7 @@ func (p properties) system(info Info) []Property {
 
 // device adds what is known of the device with this ID.
 func (k kernel) device(p *properties, id string) {
-	n, _ := parseNumber(strings.TrimPrefix(id, "b:"))
+	n, _ := deviceNumber(id)
 	dir, err := k.dir(n)
 	if err != nil {
 		return
@@ -104,19 +104,10 @@ func limits(p *properties, disk string) {
 }
 
 // isThin tells whether a disk takes space only for what was written, where that
-// can be told: of volumes on a thin pool, of VDO, and of disks that say so. The
-// device mapper itself answers root alone; LVM's names tell everybody.
+// can be told: of volumes on a thin pool, of VDO, and of disks that say so.
 func (k kernel) isThin(disk string) (thin, known bool) {
-	if n, ok := parseNumber(text(disk, "dev")); ok && text(disk, "dm/name") != "" {
-		if table, err := k.dmTable(n); err == nil && len(table) == 1 && table[0].kind == "thin" {
-			return true, true
-		}
-	}
-	pools, _ := filepath.Glob(filepath.Join(disk, "slaves/*/dm/uuid"))
-	for _, pool := range pools {
-		if strings.HasSuffix(text(pool), "-tpool") {
-			return true, true
-		}
+	if _, thin := k.thinTable(disk); thin {
+		return true, true
 	}
 	if strings.HasPrefix(text(disk, "dm/uuid"), "VDO-") {
 		return true, true

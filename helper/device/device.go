@@ -115,6 +115,7 @@ type Object struct {
 
 	write    bool
 	forced   bool // others may write it too
+	torn     bool // others may write it while it is read
 	follower bool
 	shared   bool // followers can prove the claim
 

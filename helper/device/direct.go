@@ -34,7 +34,7 @@ type direct struct {
 func (o *Object) ReadPast(mode Direct) {
 	switch {
 	case mode == DirectOff, o.info.Kind != Block:
-	case mode == DirectAuto && (o.info.Rotational || len(o.notices) > 0):
+	case mode == DirectAuto && (o.info.Rotational || o.torn || o.forced):
 	default:
 		o.direct.f = openDirect(o.f)
 	}

@@ -68,16 +68,16 @@ func TestReadPast_Mode(t *testing.T) {
 		object     string
 		mode       Direct
 		rotational bool
-		notices    []string
+		torn       bool
 		want       bool
 	}{
-		{"device", DirectAuto, false, nil, true},
-		{"device", DirectAuto, true, nil, false},
-		{"device", DirectAuto, false, []string{"somebody writes to it"}, false},
-		{"device", DirectOn, true, []string{"somebody writes to it"}, true},
-		{"device", DirectOff, false, nil, false},
-		{"file", DirectAuto, false, nil, false},
-		{"file", DirectOn, false, nil, false},
+		{"device", DirectAuto, false, false, true},
+		{"device", DirectAuto, true, false, false},
+		{"device", DirectAuto, false, true, false},
+		{"device", DirectOn, true, true, true},
+		{"device", DirectOff, false, false, false},
+		{"file", DirectAuto, false, false, false},
+		{"file", DirectOn, false, false, false},
 	} {
 		path := objects[c.object]
 		fill(t, path)
@@ -85,13 +85,35 @@ func TestReadPast_Mode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.info.Rotational, o.notices = c.rotational, c.notices
+		o.info.Rotational, o.torn = c.rotational, c.torn
 		o.ReadPast(c.mode)
 		if got := o.direct.f != nil; got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 		if err := o.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Of a target it counts that others may write it, not whether there is something to say of it: a device that is larger
+// than its source is read past the cache, and a forced one is not, by further streams neither.
+func TestReadPast_Target(t *testing.T) {
+	const size = 4 * mib
+	for _, forced := range []bool{false, true} {
+		dev := loop(t, image(t, size))
+		w := WriteOptions{Size: size / 2, IgnoreSize: true, Force: forced, Lead: true, Claim: Token{1}}
+		for _, w.Lead = range []bool{true, false} {
+			o, err := OpenWrite(dev, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer o.Close()
+			o.info.Rotational = false
+			o.ReadPast(DirectAuto)
+			if got := o.direct.f != nil; got == forced {
+				t.Errorf("forced %v, lead %v, notices %q: past the cache is %v", forced, w.Lead, o.Notices(), got)
+			}
 		}
 	}
 }

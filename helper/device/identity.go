@@ -71,6 +71,7 @@ func list(ids []string) string {
 // without. Other programs write the prefix of a world wide name differently.
 func matches(id, want string) bool {
 	key, value, _ := strings.Cut(id, "=")
+	want = signature.Text([]byte(want)) // as identities are
 	if strings.EqualFold(id, want) || strings.EqualFold(value, want) {
 		return true
 	}
@@ -121,28 +122,22 @@ func describeContent(found []signature.Found) (lines []string) {
 // ends reads an object whatever part of it is to be copied.
 type ends struct{ o *Object }
 
-func (e ends) ReadAt(p []byte, off int64) (int, error) {
-	e.o.cache.before(e.o.f, off, int64(len(p)))
-	n, err := e.o.raw().ReadAt(p, off)
-	e.o.cache.didRead(e.o.f, off, int64(n))
-	return n, err
-}
+func (e ends) ReadAt(p []byte, off int64) (int, error) { return e.o.readAt(p, off) }
 
-// look adds what is on the object to its description. It opens it for reading.
+// look adds what is on the object to its description. It opens it for reading; where
+// that is not possible, identities that last are all there is.
 func (p properties) look(path string, info Info) properties {
 	o := &Object{path: path, setSize: -1}
 	var err error
 	if o.f, err = os.OpenFile(path, os.O_RDONLY, 0); err != nil {
-		return p
+		return p.ids(lastingIDs(info, false))
 	}
 	defer o.Close()
 	if err := o.identify(info); err != nil {
-		return p
+		return p.ids(lastingIDs(info, false))
 	}
 	found := signature.Read(ends{o}, o.info.Size, o.info.BlockSize)
-	for _, id := range slices.Concat(lastingIDs(o.info, true), contentIDs(found)) {
-		p.text("ids", id)
-	}
+	p = p.ids(slices.Concat(lastingIDs(o.info, true), contentIDs(found)))
 	for _, line := range describeContent(found) {
 		p.text("content", line)
 	}

@@ -16,8 +16,8 @@ import (
 // lastingIDs are the identities of a device that a copy does not change. With look
 // the disk of a partition may be opened for its table.
 func lastingIDs(info Info, look bool) []string {
-	n, ok := parseNumber(strings.TrimPrefix(info.ID, "b:"))
-	if info.Kind != Block || !ok {
+	n, ok := deviceNumber(info.ID)
+	if !ok {
 		return nil
 	}
 	return host.identities(n, look)
@@ -117,7 +117,7 @@ func (o *Object) RereadPartitions() string {
 		return noPartitions(o.path, no)
 	}
 	var names []string
-	n, _ := parseNumber(strings.TrimPrefix(o.info.ID, "b:"))
+	n, _ := deviceNumber(o.info.ID)
 	if dir, err := host.dir(n); err == nil {
 		for _, p := range partitions(dir) {
 			names = append(names, filepath.Base(p))

@@ -21,6 +21,7 @@ func TestKernel_Identities(t *testing.T) {
 		"sys/devices/sda/device/wwid":     "naa.5002538f31234567\n",
 		"sys/devices/sda/sda1/uevent":     "PARTN=1\nPARTUUID=0123-01\n",
 		"sys/devices/sdb/device/vpd_pg80": "\x00\x80\x00\x10 12\x1b[2J\xff\x00\x00",
+		"sys/devices/sdb/device/wwid":     "t10.ATA     Samsung SSD 870                     S5Y1      \n",
 		"sys/devices/sdc/serial":          strings.Repeat("x", maxID),
 		"sys/devices/dm-0/dm/uuid":        volume + "\n",
 		"sys/devices/md127/md/uuid":       "1:2:3:4\n",
@@ -29,7 +30,7 @@ func TestKernel_Identities(t *testing.T) {
 		{8, 0}:   "serial=S5Y1 NX0R; serial=S5Y1; wwn=0x5002538f31234567", // the length of the page ends the second
 		{8, 1}:   "partuuid=0123-01; serial=S5Y1 NX0R; serial=S5Y1; wwn=0x5002538f31234567",
 		{8, 2}:   "serial=S5Y1 NX0R; serial=S5Y1; wwn=0x5002538f31234567",
-		{8, 16}:  "serial=12?[2J?",
+		{8, 16}:  "serial=12?[2J?; wwn=t10.ATA Samsung SSD 870 S5Y1", // runs of blanks are one
 		{8, 32}:  "",
 		{253, 0}: "dm-uuid=" + volume + "; lv-uuid=abcdef-ghij-klmn-opqr-stuv-wxyz-ABCDEF",
 		{9, 9}:   "",
@@ -57,6 +58,7 @@ func TestMatches(t *testing.T) {
 		{"wwn=eui.5002", "5002", true},
 		{"serial=naa.5002", "0x5002", false},
 		{"file=/a=b", "/a=b", true},
+		{"wwn=t10.ATA Disk S5Y1", "t10.ATA     Disk    S5Y1 ", true},
 	} {
 		if got := matches(c.id, c.want); got != c.same {
 			t.Errorf("%s is %s: %v", c.id, c.want, got)
@@ -274,6 +276,20 @@ func TestOpenWrite_Seen(t *testing.T) {
 				t.Fatalf("%s, seen as %v: %v", c.path, seen, err)
 			}
 			o.Abort()
+		}
+	}
+}
+
+// What cannot be opened still has the identities that the kernel tells.
+func TestDescribe_NotOpened(t *testing.T) {
+	file := image(t, mib)
+	info, err := Stat(loop(t, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/dev/nothing", file} { // the second is something else
+		if got := facts(properties{}.look(path, info)); got != "ids=file="+file {
+			t.Errorf("%s: %q", path, got)
 		}
 	}
 }

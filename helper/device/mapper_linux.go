@@ -10,21 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// target is one line of a table of the device mapper, or of its state.
-type target struct {
+// dmTarget is one line of a table of the device mapper, or of its state.
+type dmTarget struct {
 	kind  string
 	words []string // at least one
 }
 
 // dmTable asks the device mapper what a device consists of.
-func (k kernel) dmTable(n number) ([]target, error) {
+func (k kernel) dmTable(n number) ([]dmTarget, error) {
 	return k.dmAsk(n, unix.DM_STATUS_TABLE_FLAG)
 }
 
 // dmStatus asks for the state of what it consists of, as it is known now.
-func (k kernel) dmStatus(n number) ([]target, error) { return k.dmAsk(n, unix.DM_NOFLUSH_FLAG) }
+func (k kernel) dmStatus(n number) ([]dmTarget, error) { return k.dmAsk(n, unix.DM_NOFLUSH_FLAG) }
 
-func (k kernel) dmAsk(n number, flags uint32) ([]target, error) {
+func (k kernel) dmAsk(n number, flags uint32) ([]dmTarget, error) {
 	all, head, err := k.dmCall(n, unix.DM_TABLE_STATUS, flags, nil)
 	if err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ func (k kernel) dmCall(n number, request uintptr, flags uint32, data []byte) ([]
 
 // parseTable reads the kernel's list of targets: each has a dm_target_spec, of which the last fields are the offset
 // of the next one and the type, and then its parameters as text.
-func parseTable(list []byte, count int) ([]target, error) {
-	var out []target
+func parseTable(list []byte, count int) ([]dmTarget, error) {
+	var out []dmTarget
 	at := 0
 	for range count {
 		if at < 0 || at > len(list)-unix.SizeofDmTargetSpec {
@@ -83,7 +83,7 @@ func parseTable(list []byte, count int) ([]target, error) {
 		if len(words) == 0 {
 			words = []string{""}
 		}
-		out = append(out, target{string(kind), words})
+		out = append(out, dmTarget{string(kind), words})
 		at = int(binary.NativeEndian.Uint32(spec[20:]))
 	}
 	return out, nil

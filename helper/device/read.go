@@ -25,6 +25,7 @@ func OpenRead(path string) (*Object, error) {
 	}
 	o.size = o.info.Size
 	o.notices = readNotices(f, o.info)
+	o.torn = len(o.notices) > 0
 	return o, nil
 }
 

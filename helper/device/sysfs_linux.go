@@ -30,6 +30,14 @@ func parseNumber(s string) (n number, ok bool) {
 	return number{uint32(a), uint32(b)}, err1 == nil && err2 == nil
 }
 
+// deviceNumber is the number in the [Info.ID] of a device; what is not one has none.
+func deviceNumber(id string) (n number, ok bool) {
+	if s, found := strings.CutPrefix(id, "b:"); found {
+		return parseNumber(s)
+	}
+	return n, false
+}
+
 // kernel is what the kernel tells about its devices without opening them.
 type kernel struct{ sys, proc, run, mapper string }
 

@@ -30,15 +30,19 @@ type thin struct {
 	mapping  atomic.Pointer[thinMapping] // nil when no holes are known
 }
 
-// findThin prepares o, a device, for freeing space. It refuses volumes that give out chunks with old data of others
-// in them: a write of one block would change the rest of its chunk, which the transfer has read and found equal.
+// findThin prepares o, a device, for freeing space, and refuses what is on a pool that gives out old data.
 func (o *Object) findThin() error {
-	v, ok := thinVolume(o.info.ID) // without the right to ask, zeros are written
-	switch {
+	n, _ := deviceNumber(o.info.ID)
+	dir, err := host.dir(n)
+	if err != nil {
+		return fail("open", o.path, err)
+	}
+	if err := host.refuseStale(o.path, dir); err != nil {
+		return err
+	}
+	switch v, ok := host.thinVolume(n); {
 	case !ok:
 		o.thin.chunk = host.unmapUnit(o.info.ID)
-	case v.stale:
-		return refuse(ErrRefused, "open", o.path, "its thin pool does not zero the space it gives out, so what is not written would not read as zeros: switch that on, with lvchange --zero y for the pool")
 	case !v.origin:
 		o.thin.chunk = v.granularity
 	}
@@ -94,15 +98,21 @@ func (o *Object) discard(off, n int64) error {
 			err = call()
 		}
 	}
-	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EOPNOTSUPP) {
+	refused := errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EOPNOTSUPP)
+	switch {
+	case refused && o.zero == ZeroPunch:
+		return errNoPunch
+	case err != nil && !refused:
 		return err
 	}
 	return o.ensureZero(off, n, max(o.thin.chunk, freedPiece))
 }
 
 // Reclaim frees the space of what was zeroed in n bytes at off piece by piece, where nothing but zeros is left in a
-// unit of allocation. It reads those units. Nobody else may write to the range meanwhile.
+// unit of allocation. It reads those units. Nobody else may write to the range meanwhile. What it freed is durable when
+// it returns: the pool may have told its disk to forget the space, while what it says of it is still in memory.
 func (o *Object) Reclaim(ctx context.Context, off, n int64) error {
+	freed := false
 	for _, i := range o.thin.within(off, off+n) {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -110,11 +120,15 @@ func (o *Object) Reclaim(ctx context.Context, off, n int64) error {
 		at := i * o.thin.chunk
 		empty, err := o.isZero(at, o.thin.chunk)
 		if err == nil && empty {
-			err = o.discard(at, o.thin.chunk)
+			err, freed = o.discard(at, o.thin.chunk), true
+			o.synced.Store(false)
 		}
 		if err != nil {
-			return failAt("zero", o.path, at, err)
+			return o.failZero(at, err)
 		}
+	}
+	if freed {
+		return o.Sync()
 	}
 	return nil
 }

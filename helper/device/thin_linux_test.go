@@ -6,7 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -49,8 +52,19 @@ func TestObject_Thin(t *testing.T) {
 	zero(4*mib, chunk/2, 0)
 	zero(4*mib+chunk/2, chunk/2, 0) // now nothing is left of it
 	zero(5*mib, chunk-1, 0)
+	flushed := func() int64 {
+		t.Helper()
+		return integerOf(t, strings.Fields(text("/sys/block", filepath.Base(o.Path()), "stat"))[15])
+	}
+	before := flushed()
 	reclaim(4*mib+1, mib, 0) // not all of a chunk lies in the range
+	if now := flushed(); now != before {
+		t.Errorf("%d syncs, and nothing was freed", now-before)
+	}
 	reclaim(0, size, chunk)
+	if flushed() == before {
+		t.Error("what was freed is not durable")
+	}
 	reclaim(0, size, 0)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -66,6 +80,82 @@ func TestObject_Thin(t *testing.T) {
 	}
 }
 
+// A disk that refuses at run time to free space fails a copy that insists on it, and gets zeros otherwise.
+func TestObject_ThinRefuses(t *testing.T) {
+	const size, chunk = 4 * mib, 256 << 10
+	for _, mode := range []ZeroMode{ZeroAuto, ZeroPunch} {
+		file := filepath.Join(mountFS(t, "ramfs", "mode=700"), "backing.img") // which has no holes
+		writeFile(t, file, pattern(size))
+		dev := loop(t, file)
+		o, err := OpenWrite(dev, WriteOptions{Size: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		o.thin.chunk, o.zero = chunk, mode
+		pieces := func() error {
+			for _, off := range []int64{0, chunk / 2} {
+				if err := o.Zero(2*mib+off, chunk/2); err != nil {
+					return err
+				}
+			}
+			return o.Reclaim(t.Context(), 0, size)
+		}
+		for name, err := range map[string]error{"whole": o.Zero(mib, mib), "pieces": pieces()} {
+			if mode == ZeroPunch {
+				wantError(t, err, ErrUnsupported, dev, "zero = punch", "could not be freed")
+			} else if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// Who may not ask the device mapper cannot write what LVM's names call a thin volume, or what is made of one.
+func TestKernel_RefuseStale(t *testing.T) {
+	k := fakeKernel(t)
+	k.add(t, map[string]string{
+		"sys/devices/dm-7/dev":                 "253:7",
+		"sys/devices/dm-7/dm/name":             "vg-pool-tpool",
+		"sys/devices/dm-7/dm/uuid":             "LVM-abc-tpool",
+		"sys/devices/dm-5/dev":                 "253:5",
+		"sys/devices/dm-5/dm/name":             "vg-thin",
+		"sys/devices/dm-5/slaves/dm-7/dm/uuid": "LVM-abc-tpool",
+		"sys/devices/md9/dev":                  "9:9",
+		"sys/devices/md9/slaves/x":             "",
+		"sys/devices/md9/md9p1/partition":      "1",
+		"sys/devices/dm-6/dev":                 "253:6",
+		"sys/devices/dm-6/dm/name":             "crypt",
+		"sys/devices/dm-6/slaves/x":            "",
+	})
+	dir := func(name string) string { return filepath.Join(k.sys, "devices", name) }
+	for link, to := range map[string]string{"md9/slaves/dm-5": "dm-5", "dm-6/slaves/md9p1": "md9/md9p1"} {
+		if err := os.Symlink(dir(to), dir(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, refused := range map[string]bool{
+		"dm-5": true, "md9": true, "md9/md9p1": true, "dm-6": true, "dm-7": false, "sda": false, "sda/sda1": false, "dm-0": false,
+	} {
+		err := k.refuseStale("/dev/x", dir(name))
+		if !refused && err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if refused {
+			wantError(t, err, ErrPermission, "/dev/x", "only root can find out")
+		}
+	}
+}
+
+// integerOf reads a number.
+func integerOf(t *testing.T, s string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestParseTable(t *testing.T) {
 	spec := func(next uint32, kind, params string) []byte {
 		b := make([]byte, 40)
@@ -76,7 +166,7 @@ func TestParseTable(t *testing.T) {
 	first := spec(48, "thin", "253:0 7")
 	list := append(first, spec(96, "error", "")...)
 	got, err := parseTable(list, 2)
-	want := []target{{"thin", []string{"253:0", "7"}}, {"error", []string{""}}}
+	want := []dmTarget{{"thin", []string{"253:0", "7"}}, {"error", []string{""}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}

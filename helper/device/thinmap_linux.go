@@ -16,7 +16,8 @@ import (
 
 // Where a thin volume has no space it reads as zeros. Its mapping is in the metadata of its pool, of which the pool lets
 // a snapshot be reserved, that the program thin_dump reads. The kernel reports no changes of a mapping, but it counts
-// writes: as long as a volume that is read has as many as before the snapshot was reserved, the mapping is true.
+// writes: as long as a volume that is read has as many as before the snapshot was reserved, and nothing of a hole is
+// only in memory, the mapping is true.
 //
 // A target is written meanwhile, by this transfer alone, which has claimed it. What was unmapped when it was claimed reads
 // as zeros until the transfer writes there: the pool zeroes new chunks, or findThin has refused it. Each range is scanned
@@ -49,8 +50,9 @@ func (o *Object) FindHoles(ctx context.Context, off, n int64) (notice string) {
 		return ""
 	}
 	t.looked = true
-	v, ok := thinVolume(o.info.ID)
-	if !ok || v.origin || o.write && v.stale {
+	self, _ := deviceNumber(o.info.ID)
+	v, ok := host.thinVolume(self)
+	if !ok || v.origin {
 		return ""
 	}
 	if used, ok := v.mapped(); !ok || used > o.info.Size/10*9 {
@@ -59,7 +61,10 @@ func (o *Object) FindHoles(ctx context.Context, off, n int64) (notice string) {
 	ctx, cancel := context.WithTimeout(ctx, holesTime)
 	defer cancel()
 	m, err := o.askMapping(ctx, v)
-	if err != nil {
+	switch {
+	case errors.Is(err, errWritten) && o.write: // by another session of this transfer, so nothing that users should know
+		return ""
+	case err != nil:
 		return fmt.Sprintf("%s: areas of this thin volume that have no space are read: %v", o.path, err)
 	}
 	t.mapping.Store(m)
@@ -72,11 +77,18 @@ func (o *Object) deviceData(off, end int64) (start, stop int64) {
 	if m == nil || o.write {
 		return off, end
 	}
-	if _, now, ok := host.counters(m.volume.self); !ok || now != m.writes {
+	start, stop = m.data.next(off, end)
+	if start == off {
+		return start, stop
+	}
+	// What was written since may be in memory only, and counts when it is on the device. Of a range that is clean this
+	// costs next to nothing.
+	err := o.flush(off, start-off)
+	if _, now, ok := host.counters(m.volume.self); err != nil || !ok || now != m.writes {
 		o.thin.mapping.Store(nil)
 		return off, end
 	}
-	return m.data.next(off, end)
+	return start, stop
 }
 
 // ScanData is Data for the scan of a target, of a range that FindHoles was told of and that was not written since.
@@ -103,21 +115,29 @@ func (o *Object) askMapping(ctx context.Context, v volume) (*thinMapping, error)
 	if _, m.writes, ok = host.counters(v.self); !ok || !host.counting(v.self) {
 		return nil, errors.New("the kernel does not count what is written to it")
 	}
+	before, ok := v.mapped()
 	release, err := v.reserve(ctx)
 	if err != nil {
 		return nil, err
 	}
 	data, total, err := v.dump(ctx, program)
-	used, ok := v.mapped()
+	after, ok2 := v.mapped()
 	if err := errors.Join(err, release()); err != nil {
 		return nil, err
 	}
-	if !ok || total != used {
-		return nil, errors.New("it is being written")
+	// Other sessions may write their ranges of a target meanwhile, so it has as much as was dumped at some moment between.
+	if !o.write {
+		before = after
+	}
+	if !ok || !ok2 || total < min(before, after) || total > max(before, after) {
+		return nil, errWritten
 	}
 	m.data = data
 	return m, nil
 }
+
+// errWritten is for a mapping that is not the one that the kernel has.
+var errWritten = errors.New("it is being written")
 
 // thinDumpPath finds the program. That of the system comes first, since it runs as root.
 func thinDumpPath() (string, error) {

@@ -22,8 +22,8 @@ func (k kernel) markers() string { return filepath.Join(k.run, "blockdev-helper"
 
 // marker is what tells that the snapshot of a pool is ours.
 type marker struct {
-	f    *os.File
-	pool string // name and UUID
+	f          *os.File
+	name, uuid string // of the pool; it may have no UUID
 }
 
 // reserve reserves a snapshot of the metadata of v's pool. The caller must release it.
@@ -54,10 +54,10 @@ func (v volume) reserveLocked(m *marker) error {
 	case !ok || !s.healthy:
 		return errors.New("its pool is read-only or needs to be checked")
 	case s.held != "-":
-		return heldByOther(m.pool)
+		return heldByOther(m.name)
 	}
 	if err := host.dmMessage(v.pool, "reserve_metadata_snap"); errors.Is(err, unix.EBUSY) {
-		return heldByOther(m.pool)
+		return heldByOther(m.name)
 	} else if err != nil {
 		return fmt.Errorf("its pool reserves no snapshot of its metadata: %w", err)
 	}
@@ -98,7 +98,7 @@ func (v volume) lock(ctx context.Context) (*marker, error) {
 		err := withFD(f, func(fd uintptr) error { return unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
 		if err == nil {
 			pool, _ := host.dir(v.pool)
-			return &marker{f, text(pool, "dm/name")}, nil
+			return &marker{f, text(pool, "dm/name"), text(pool, "dm/uuid")}, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			f.Close()
@@ -114,7 +114,7 @@ func (v volume) lock(ctx context.Context) (*marker, error) {
 }
 
 // line names a snapshot by its pool and its root.
-func (m *marker) line(root string) string { return m.pool + " " + root + "\n" }
+func (m *marker) line(root string) string { return m.name + " " + m.uuid + " " + root + "\n" }
 
 // is tells whether the snapshot with that root was left by a helper.
 func (m *marker) is(root string) bool {

@@ -17,46 +17,91 @@ type volume struct {
 	chunk            int64  // bytes of the pool's unit
 	granularity      int64  // bytes that are freed at once, 0 where nothing is
 	origin           bool   // another device shows through where it has no space
-	stale            bool   // new chunks hold old data of other volumes
 }
 
-// thinVolume finds out whether the device with this ID is a thin volume. That takes the right to ask the device mapper.
-func thinVolume(id string) (v volume, ok bool) {
-	if v.self, ok = parseNumber(strings.TrimPrefix(id, "b:")); !ok {
-		return v, false
-	}
-	dir, err := host.dir(v.self)
+// thinVolume finds out whether a device is a thin volume. That takes the right to ask the device mapper.
+func (k kernel) thinVolume(n number) (v volume, ok bool) {
+	dir, err := k.dir(n)
 	if err != nil {
 		return v, false
 	}
-	if _, err := os.Stat(filepath.Join(dir, "dm")); err != nil {
-		return v, false
-	}
-	words, ok := only(host.dmTable(v.self))("thin", 2)
+	table, _ := k.thinTable(dir)
+	words, ok := only(table, nil)("thin", 2)
 	if !ok {
 		return v, false
 	}
-	if v.pool, ok = parseNumber(words[0]); !ok {
-		return v, false
-	}
-	parent, ok := only(host.dmTable(v.pool))("thin-pool", 4)
+	pool, parent, ok := k.thinPool(words)
 	if !ok {
 		return v, false
 	}
+	v = volume{self: n, pool: pool, origin: len(words) > 2, granularity: integer(dir, "queue/discard_granularity")}
 	var sectors int64
 	var errs [2]error
 	v.id, errs[0] = strconv.ParseUint(words[1], 10, 32)
 	sectors, errs[1] = strconv.ParseInt(parent[2], 10, 32)
 	v.meta, ok = parseNumber(parent[0])
 	v.chunk = sectors * 512
-	v.origin = len(words) > 2
-	v.stale = slices.Contains(parent, "skip_block_zeroing")
-	v.granularity = integer(dir, "queue/discard_granularity")
 	return v, ok && errs[0] == nil && errs[1] == nil && v.chunk > 0
 }
 
+// thinTable tells whether the device with this sysfs directory is a thin volume, and gives its table. Where the device
+// mapper does not answer, since it answers root alone, there is no table, and LVM's names tell.
+func (k kernel) thinTable(dir string) (table []dmTarget, thin bool) {
+	n, ok := parseNumber(text(dir, "dev"))
+	if !ok || text(dir, "dm/name") == "" {
+		return nil, false
+	}
+	if table, err := k.dmTable(n); err == nil {
+		return table, slices.ContainsFunc(table, func(t dmTarget) bool { return t.kind == "thin" })
+	}
+	pools, _ := filepath.Glob(filepath.Join(dir, "slaves/*/dm/uuid"))
+	return nil, slices.ContainsFunc(pools, func(pool string) bool { return strings.HasSuffix(text(pool), "-tpool") })
+}
+
+// thinPool is the pool that a thin volume's table names, and the words of the pool's own table.
+func (k kernel) thinPool(words []string) (pool number, parent []string, ok bool) {
+	if pool, ok = parseNumber(words[0]); !ok {
+		return pool, nil, false
+	}
+	parent, ok = only(k.dmTable(pool))("thin-pool", 4)
+	return pool, parent, ok
+}
+
+// refuseStale refuses a target, with this sysfs directory, that is or is made of a volume of a thin pool that gives out
+// chunks with old data of others in them: a write of one block would change the rest of its chunk, which the transfer has
+// read and found equal. Where only root can find out, others are refused.
+func (k kernel) refuseStale(path, dir string) error {
+	if isPartition(dir) {
+		dir = filepath.Dir(dir)
+	}
+	table, thin := k.thinTable(dir)
+	known := !thin || len(table) > 0
+	for _, t := range table {
+		if t.kind != "thin" {
+			continue
+		}
+		_, parent, ok := k.thinPool(t.words)
+		if slices.Contains(parent, "skip_block_zeroing") {
+			return refuse(ErrRefused, "open", path, "its thin pool does not zero the space it gives out, so what is not written would not read as zeros: switch that on, with lvchange --zero y for the pool")
+		}
+		known = known && ok
+	}
+	if !known {
+		return refuse(ErrPermission, "open", path, "is on a thin pool, which must zero the space it gives out, and only root can find out whether it does: become root, with sudo")
+	}
+	below, _ := filepath.Glob(filepath.Join(dir, "slaves/*"))
+	for _, link := range below {
+		if real, err := filepath.EvalSymlinks(link); err == nil {
+			if err := k.refuseStale(path, real); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // only gives the words of a device's one target, when it is of that kind and has at least so many.
-func only(table []target, err error) func(kind string, least int) ([]string, bool) {
+func only(table []dmTarget, err error) func(kind string, least int) ([]string, bool) {
 	return func(kind string, least int) ([]string, bool) {
 		if err != nil || len(table) != 1 || table[0].kind != kind || len(table[0].words) < least {
 			return nil, false

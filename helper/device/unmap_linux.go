@@ -9,7 +9,7 @@ import (
 // unmapUnit is the number of bytes that a discard frees at once, for a SCSI disk, or a partition of one, that promises
 // that they are zero then, and of which the kernel makes no use of this when it zeroes. It is 0 for all others.
 func (k kernel) unmapUnit(id string) int64 {
-	n, ok := parseNumber(strings.TrimPrefix(id, "b:"))
+	n, ok := deviceNumber(id)
 	dir, err := k.dir(n)
 	if !ok || err != nil {
 		return 0

@@ -22,9 +22,9 @@ func (u use) String() string { return u.who + " " + u.what }
 // own, and for a device those of its partitions and of the disk it is part of.
 func (k kernel) uses(id string) []use {
 	found := k.own("it", id, "")
-	n, ok := parseNumber(strings.TrimPrefix(id, "b:"))
+	n, ok := deviceNumber(id)
 	dir, err := k.dir(n)
-	if !ok || err != nil || !strings.HasPrefix(id, "b:") {
+	if !ok || err != nil {
 		return found
 	}
 	found = append(found, k.heldBy("it", dir)...)
@@ -61,7 +61,7 @@ func (k kernel) own(who, id, name string) []use {
 // names only one of them.
 func (k kernel) btrfs(who, name, id string) []use {
 	if name == "" {
-		n, ok := parseNumber(strings.TrimPrefix(id, "b:"))
+		n, ok := deviceNumber(id)
 		dir, err := k.dir(n)
 		if !ok || err != nil {
 			return nil

@@ -198,7 +198,7 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 	partial := filepath.Join(dir, partialName(path))
 	// Between opening and locking, its owner may have renamed or removed it.
 	for range 10 {
-		o, err := openPartial(partial, w)
+		o, fresh, err := openPartial(partial, w)
 		if err != nil {
 			return nil, err
 		}
@@ -206,15 +206,17 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 			continue
 		}
 		o.final, o.info.Name, o.setSize, o.size = path, base(path), w.Size, w.Size
-		err = fail("grow", path, o.f.Truncate(w.Size))
+		err = o.prepareZero(w.Zero, w.Size)
 		if err == nil {
-			o.info.Size = w.Size
-			err = o.prepareZero(w.Zero, w.Size)
+			err = fail("grow", path, o.f.Truncate(w.Size))
 		}
 		if err != nil {
-			_ = os.Remove(partial)
+			if fresh { // what an earlier run has left is still worth something
+				_ = os.Remove(partial)
+			}
 			return nil, o.giveUp(err)
 		}
+		o.info.Size = w.Size
 		return o, nil
 	}
 	return nil, refuse(ErrBusy, "open", path, "its partial file %s keeps changing: another copy is writing it", partial)
@@ -222,38 +224,38 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 
 // openPartial makes or reuses a partial file and locks it. It returns nil when
 // the path led elsewhere by the time the lock was held, and after it removed a
-// file that somebody else could still write to.
-func openPartial(partial string, w WriteOptions) (*Object, error) {
-	fresh := true
+// file that somebody else could still write to. fresh tells that it made the file.
+func openPartial(partial string, w WriteOptions) (o *Object, fresh bool, err error) {
+	fresh = true
 	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		fresh = false
 		f, err = os.OpenFile(partial, os.O_RDWR|noFollow, 0)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, fail("open", partial, err)
+		return nil, false, fail("open", partial, err)
 	}
-	o := &Object{f: f, path: partial, write: true, setSize: -1}
+	o = &Object{f: f, path: partial, write: true, setSize: -1}
 	opened, err := f.Stat()
 	if err != nil || !opened.Mode().IsRegular() {
-		return nil, o.giveUp(refuse(ErrRefused, "open", partial, "is in the way of a new image: remove it"))
+		return nil, false, o.giveUp(refuse(ErrRefused, "open", partial, "is in the way of a new image: remove it"))
 	}
 	if o.info, err = describe(partial, opened); err != nil {
-		return nil, o.giveUp(fail("open", partial, err))
+		return nil, false, o.giveUp(fail("open", partial, err))
 	}
 	if err := o.claim(w); err != nil {
-		return nil, o.giveUp(err)
+		return nil, false, o.giveUp(err)
 	}
 	named, err := os.Lstat(partial)
 	if err != nil || !os.SameFile(opened, named) {
-		return nil, o.giveUp(nil)
+		return nil, false, o.giveUp(nil)
 	}
 	if !fresh && !ours(opened) {
 		_ = o.giveUp(nil)
-		return nil, fail("remove", partial, os.Remove(partial))
+		return nil, false, fail("remove", partial, os.Remove(partial))
 	}
-	return o, nil
+	return o, fresh, nil
 }

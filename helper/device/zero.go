@@ -45,14 +45,11 @@ func (o *Object) Zero(off, n int64) error {
 	}
 	err := o.punch(lo, hi-lo)
 	o.synced.Store(false)
-	if errors.Is(err, errNoPunch) {
-		if o.zero == ZeroPunch {
-			return refuse(ErrUnsupported, "zero", o.path, "zero = punch, but space could not be freed; zero = auto writes zeros then")
-		}
+	if errors.Is(err, errNoPunch) && o.zero != ZeroPunch {
 		return o.writeZeros(off, n)
 	}
 	if err != nil {
-		return failAt("zero", o.path, lo, err)
+		return o.failZero(lo, err)
 	}
 	if err := o.writeZeros(off, lo-off); err != nil {
 		return err
@@ -62,6 +59,16 @@ func (o *Object) Zero(off, n int64) error {
 
 // errNoPunch is how punch asks for zeros to be written instead.
 var errNoPunch = errors.New("no way to zero a range")
+
+// failZero is the error for zeroing that failed at a byte. With ZeroPunch a request that the system refuses is one. What
+// was taken and still does not read as zeros is written all the same: disks are known to forget the ends of ranges, and
+// the target is half done by then.
+func (o *Object) failZero(off int64, err error) error {
+	if errors.Is(err, errNoPunch) {
+		return refuse(ErrUnsupported, "zero", o.path, "zero = punch, but space could not be freed; zero = auto writes zeros then")
+	}
+	return failAt("zero", o.path, off, err)
+}
 
 // zeros is only read; it never costs memory of its own.
 var zeros [1 << 20]byte

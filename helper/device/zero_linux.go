@@ -124,12 +124,41 @@ func (o *Object) reserve(size int64) error {
 	if size == 0 {
 		return nil
 	}
+	if err := o.hasRoom(size); err != nil {
+		return err
+	}
 	err := withFD(o.f, func(fd uintptr) error { return unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		o.note(o.path + ": its file system cannot reserve space, so what is zero at both ends takes none")
 		return nil
 	}
-	return fail("reserve space for", o.path, err)
+	return reserveFailed(o.path, err)
+}
+
+// reserveFailed names what is there when the file system ended in the middle.
+func reserveFailed(path string, err error) error {
+	if kindOf(err) != ErrNoSpace {
+		return fail("reserve space for", path, err)
+	}
+	return &Error{Op: "reserve space for", Path: path, Offset: -1, Kind: ErrNoSpace, Err: err,
+		Text: "there was space for a part of it only; nothing was written, but an image that was there may keep what it has got"}
+}
+
+// hasRoom refuses a file that could not be given all its space: to try would fill the file system, and give an image that
+// exists part of it for good. What the file has behind size counts as if it were before.
+func (o *Object) hasRoom(size int64) error {
+	u, err := usage(o.path)
+	if err != nil || u.Total == 0 { // it does not say
+		return nil
+	}
+	free := u.Available
+	if os.Geteuid() == 0 {
+		free = u.Free
+	}
+	if need := size - max(o.info.Allocated, 0); need > free {
+		return refuse(ErrNoSpace, "open", o.path, "zero = write gives it all its space at once, which is %d bytes more, and its file system has %d; zero = auto takes what its data needs", need, free)
+	}
+	return nil
 }
 
 // cannotFree tells why no space can be freed, as far as that shows before anything is written; else it is empty.
@@ -142,7 +171,7 @@ func (o *Object) cannotFree() string {
 		}
 		return ""
 	}
-	n, _ := parseNumber(strings.TrimPrefix(o.info.ID, "b:"))
+	n, _ := deviceNumber(o.info.ID)
 	dir, err := host.dir(n)
 	if isPartition(dir) {
 		dir = filepath.Dir(dir)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
@@ -76,6 +78,9 @@ func TestZeroWrite_NoSpace(t *testing.T) {
 	_, err = OpenWrite(filepath.Join(dir, "new.img"), WriteOptions{Size: 8 * mib, Zero: ZeroWrite})
 	wantError(t, err, ErrNoSpace, dir)
 	wantNames(t, dir, "small.img")
+	if used := onDisk(t, small); used > 4096 {
+		t.Errorf("refused, and the image takes %d bytes", used)
+	}
 
 	o, err := OpenWrite(small, WriteOptions{Size: 8 * mib}) // and sparse it fits
 	if err != nil {
@@ -83,6 +88,38 @@ func TestZeroWrite_NoSpace(t *testing.T) {
 	}
 	if err := o.Commit(time.Time{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What an interrupted run has left is not lost when the next one is refused.
+func TestZeroWrite_KeepsPartial(t *testing.T) {
+	path := filepath.Join(mountFS(t, "tmpfs", "size=4m"), "new.img")
+	o, err := OpenWrite(path, WriteOptions{Size: 3 * mib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	partial := o.Path()
+	if _, err := o.WriteAt(pattern(mib), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(partial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenWrite(path, WriteOptions{Size: 8 * mib, Zero: ZeroWrite})
+	wantError(t, err, ErrNoSpace, partial, "gives it all its space")
+	wantContent(t, partial, before)
+}
+
+// One that ends half way is named as such.
+func TestReserveFailed(t *testing.T) {
+	wantError(t, reserveFailed("/x", unix.EDQUOT), ErrNoSpace, "/x", "a part of it only")
+	wantError(t, reserveFailed("/x", unix.EIO), ErrIO, "/x")
+	if err := reserveFailed("/x", nil); err != nil {
+		t.Error(err)
 	}
 }
 

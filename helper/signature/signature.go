@@ -163,5 +163,5 @@ func Text(b []byte) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	return strings.TrimSpace(s)
+	return strings.Join(strings.Fields(s), " ")
 }

@@ -83,11 +83,6 @@ func (m *Blocks) Add(d block.Digest) { m.Sums = append(m.Sums, d[:block.ShortSiz
 // Len is the number of digests.
 func (m *Blocks) Len() int { return len(m.Sums) / block.ShortSize }
 
-// At is the truncated digest of block i of the extent.
-func (m *Blocks) At(i int) block.Short {
-	return block.Short(m.Sums[i*block.ShortSize:][:block.ShortSize])
-}
-
 func (*Blocks) Type() Type { return TypeBlocks }
 func (m *Blocks) Validate() error {
 	if n := m.Len(); n == 0 || n > block.MaxPerExtent || len(m.Sums)%block.ShortSize != 0 {

@@ -25,11 +25,14 @@ type pool struct {
 // poolSize is the size in bytes of every pool.
 const poolSize = 64 * mib
 
+// poolUUID is one as LVM gives it.
+const poolUUID = "LVM-test-tpool"
+
 func newPool(t *testing.T, chunk int64, features ...string) *pool {
 	t.Helper()
 	data, meta := harness.Loop(t, poolSize), harness.Loop(t, 8*mib)
 	path := dm(t, "pool", fmt.Sprintf("0 %s thin-pool %s %s %s 0 %d %s", sectors(poolSize), meta.Path, data.Path, sectors(chunk),
-		len(features), strings.Join(features, " ")))
+		len(features), strings.Join(features, " ")), "--uuid", poolUUID)
 	return &pool{path: path, chunk: chunk}
 }
 
@@ -275,6 +278,48 @@ func TestThin_NotZeroed(t *testing.T) {
 	if dataIn(t, target, chunk) == 0 {
 		t.Error("the pool zeroes what it gives out: the refusal is no longer needed")
 	}
+}
+
+// What is made of such a volume is no target either; without root nobody can tell, and none is.
+func TestThin_NotZeroedBelow(t *testing.T) {
+	const size, chunk = 8 * mib, 64 << 10
+	for _, features := range [][]string{{"skip_block_zeroing"}, nil} {
+		t.Run(strings.Join(features, " "), func(t *testing.T) {
+			volume := newPool(t, chunk, features...).volume(t, "volume", size)
+			lower := dm(t, "lower", "0 "+sectors(size)+" linear "+volume+" 0")
+			part := dm(t, "part", "0 "+sectors(size/2)+" linear "+lower+" 2048")
+			for _, target := range []string{lower, part} {
+				s, err := opened(t, target, number(t, run(t, "blockdev", "--getsize64", target)), true)
+				if target == lower { // it is held
+					refused(t, err, wire.CodeBusy)
+				} else if features != nil {
+					refused(t, err, wire.CodeRefused, target, "does not zero")
+				} else if err != nil {
+					t.Error(err)
+				} else if err := s.Close(t.Context(), false, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hidden(t, "/dev/mapper/control", func() {
+				_, err := opened(t, part, size/2, true)
+				refused(t, err, wire.CodePermission, part, "only root can find out")
+			})
+		})
+	}
+}
+
+// hidden takes a file away while fn runs.
+func hidden(t *testing.T, path string, fn func()) {
+	t.Helper()
+	if err := os.Rename(path, path+".hidden"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.Rename(path+".hidden", path); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	fn()
 }
 
 // A volume over another device, which shows through where the volume has no space, is zeroed by writing.

@@ -168,8 +168,14 @@ func TestThinMap_SourceSnapshot(t *testing.T) {
 // What is only in memory yet, and what is written later, is not taken for a hole.
 func TestThinMap_Written(t *testing.T) {
 	require.Need(t, require.Thin)
-	p := newPool(t, thinChunk)
-	src := thinVolume(t, p, "source")
+	for _, durably := range []bool{true, false} {
+		t.Run(fmt.Sprint("durably ", durably), func(t *testing.T) { thinMapWritten(t, durably) })
+	}
+}
+
+// thinMapWritten writes early in memory, and late durably or not.
+func thinMapWritten(t *testing.T, durably bool) {
+	src := thinVolume(t, newPool(t, thinChunk), "source")
 	f, err := os.OpenFile(src, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +210,12 @@ func TestThinMap_Written(t *testing.T) {
 	if start, stop := data(late, late+mib); start != stop {
 		t.Errorf("a hole: %d to %d", start, stop)
 	}
-	put(t, src, late, 5, 'x')
+	if _, err := f.WriteAt([]byte("late"), late); err != nil {
+		t.Fatal(err)
+	}
+	if durably {
+		put(t, src, late, 5, 'x')
+	}
 	if start, stop := data(late-mib, late+mib); start != late-mib || stop != late+mib {
 		t.Errorf("what was written later: %d to %d", start, stop)
 	}
@@ -330,6 +341,10 @@ func TestThinMap_Killed(t *testing.T) {
 	if p.held(t) == "-" {
 		t.Fatal("killed, and nothing is reserved")
 	}
+	markers, _ := filepath.Glob("/run/blockdev-helper/pool-*")
+	if text := run(t, "sh", append([]string{"-c", `for f do while read -r l; do echo "$l"; done <$f; done`, "sh"}, markers...)...); !strings.Contains(text, "pool "+poolUUID+" ") {
+		t.Errorf("marked as %q", text)
+	}
 	skipped(t, "after a kill", copied(t, src), true)
 	if now := p.held(t); now != "-" {
 		t.Errorf("snapshot %s is left", now)
@@ -390,6 +405,48 @@ func TestThinMap_Target(t *testing.T) {
 			erase(t, src, 30*mib, mib)
 			step("deleted")
 		})
+	}
+}
+
+// Another session of the same transfer writes while the mapping is asked for: it is used all the same, and nothing is said.
+func TestThinMap_TargetMeanwhile(t *testing.T) {
+	require.Need(t, require.Thin)
+	target := thinVolume(t, newPool(t, thinChunk), "target")
+	var both [2]*device.Object
+	for i := range both {
+		o, err := device.OpenWrite(target, device.WriteOptions{Size: thinSize, Lead: i == 0, Claim: device.Token{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		both[i] = o
+	}
+	path, err := require.Program("thin_dump")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), "real") // the program goes by its own name
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := filepath.Join(dir, "thin_dump")
+	if err := os.Rename(path, original); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Rename(original, path)
+	script := "#!/bin/sh\nexport PATH=/bin\ndd if=/dev/zero of=" + target + " bs=64k seek=200 count=4 conv=notrunc,fsync\nexec " + original + " \"$@\"\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := mapped(t, target)
+	if notice := both[1].FindHoles(t.Context(), 0, thinSize); notice != "" {
+		t.Error(notice)
+	}
+	if mapped(t, target) == before {
+		t.Fatal("nothing was written meanwhile")
+	}
+	if start, _, err := both[1].ScanData(2*mib, thinSize); start != 20*mib || err != nil {
+		t.Errorf("data begins at %d, %v", start, err)
 	}
 }
 
