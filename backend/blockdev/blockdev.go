@@ -94,6 +94,7 @@ type Options struct {
 	Hash      bool                 `config:"hashes"`
 	Reference string               `config:"reference"`
 	Chunks    bool                 `config:"multithread_upload"`
+	RetryTime fs.Duration          `config:"retry_time"`
 	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -172,7 +173,7 @@ many at once as the option streams says: a restore from an object store is then
 not limited by one connection. Local files are always read in parallel.`,
 		Default:  false,
 		Advanced: true,
-	}, {
+	}, retryOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,
