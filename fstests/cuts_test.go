@@ -126,7 +126,7 @@ func (x *trial) image(t *testing.T, size int64) (remove func()) {
 // moment waits until some bytes have crossed, or for some time where few do.
 func (x *trial) moment(ctx context.Context) {
 	at := x.relay.Total() + int64(x.random.ExpFloat64()*4*(1<<20))
-	late := time.After(time.Duration(x.random.IntN(2000)) * time.Millisecond)
+	late := time.After(time.Duration(x.random.IntN(600)) * time.Millisecond)
 	for x.relay.Total() < at {
 		select {
 		case <-late:
@@ -218,6 +218,7 @@ func (l *line) trial(t *testing.T, f flow, seed uint64) int {
 	var disturber sync.WaitGroup
 	var cuts int64
 	disturber.Go(func() { cuts = x.disturb(quiet) })
+	start := time.Now()
 	r := f.copy(ctx, x)
 	calm()
 	disturber.Wait()
@@ -234,5 +235,6 @@ func (l *line) trial(t *testing.T, f flow, seed uint64) int {
 	if again := strings.Count(r.Stderr, "again, going on"); again != lost {
 		t.Errorf("seed %d: lost %d times, back %d times: %s", seed, lost, again, r.Stderr)
 	}
+	t.Logf("seed %d: %d faults, %d losses, %d bytes, %v", seed, cuts, lost, l.relay.Total(), time.Since(start).Round(time.Millisecond))
 	return lost
 }

@@ -45,15 +45,21 @@ func TestKills(t *testing.T) {
 	for _, v := range victims {
 		t.Run(v.name, func(t *testing.T) {
 			l := newLine(t)
+			early := 0
 			for i := range harness.Runs(t, 4, 34) {
-				l.murder(t, v, flows[i%4], uint64(i)+1) // not the one that only reads
+				if l.murder(t, v, flows[i%4], uint64(i)+1) { // not the one that only reads
+					early++
+				}
+			}
+			if early == 0 {
+				t.Error("nothing was killed before its end in any run: nothing was tested")
 			}
 		})
 	}
 }
 
-// murder is one run of TestKills.
-func (l *line) murder(t *testing.T, v victim, f flow, seed uint64) {
+// murder is one run of TestKills. It reports whether the copy was disturbed.
+func (l *line) murder(t *testing.T, v victim, f flow, seed uint64) bool {
 	t.Helper()
 	x := &trial{line: l, random: rand.New(rand.NewPCG(seed, uint64(len(v.name))))}
 	defer x.image(t, f.size)()
@@ -70,6 +76,7 @@ func (l *line) murder(t *testing.T, v victim, f flow, seed uint64) {
 	helpers := l.server.Sessions()
 	v.kill(x, client)
 	r := <-ended
+	disturbed := r.Code != 0 || strings.Contains(r.Stderr, "lost, resuming")
 	if _, err := os.Stat(x.target); v.ends && fresh && err == nil {
 		harness.Same(t, x.source, x.target)
 	}
@@ -85,6 +92,7 @@ func (l *line) murder(t *testing.T, v victim, f flow, seed uint64) {
 		t.Errorf("seed %d, %s: %v is left, %v", seed, f.name, left, err)
 	}
 	l.gone(t, helpers)
+	return disturbed
 }
 
 // gone fails unless all of these processes have ended, now or within half a minute.
