@@ -2,6 +2,7 @@ package helper
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +14,9 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
+
+// raceTime is enough for a path that is resolved twice to be caught many times.
+const raceTime = 500 * time.Millisecond
 
 // swap makes path lead to one target and to the other in turn, until the test ends.
 func swap(t *testing.T, path string, targets ...string) {
@@ -48,7 +52,7 @@ func swap(t *testing.T, path string, targets ...string) {
 func race(t *testing.T, open func() (*device.Object, error), judge func(*device.Object)) {
 	t.Helper()
 	opened := 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(raceTime); time.Now().Before(end); {
 		o, err := open()
 		if err != nil {
 			continue
@@ -142,16 +146,58 @@ func TestPolicy_Race_device(t *testing.T) {
 	})
 }
 
-// What may be opened still is: through links, as a device, as a new image of one name that is allowed.
+// Nothing is removed where it may not be.
+func TestPolicy_Race_remove(t *testing.T) {
+	root := tree(t, "in/", "in/real/", "out/", "out/image", "out/dir/")
+	p := Policy{Allow: []string{root + "/in"}}
+	swap(t, root+"/in/dir", root+"/in/real", root+"/out")
+	removed := 0
+	for end := time.Now().Add(raceTime); time.Now().Before(end); {
+		if err := os.WriteFile(root+"/in/real/image", []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(root+"/in/real/dir", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, remove := range map[string]func(string) error{"/image": device.Remove, "/dir": device.Rmdir} {
+			checked, err := p.check(root+"/in/dir"+name, true)
+			if err == nil {
+				err = p.at(checked, remove)
+			}
+			if err == nil {
+				removed++
+			}
+		}
+	}
+	if removed == 0 {
+		t.Error("nothing was ever removed")
+	}
+	for _, name := range []string{"/image", "/dir"} {
+		if _, err := os.Stat(root + "/out" + name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What may be opened and removed still is: through links, as a new image of one name that is allowed.
 func TestPolicy_Guard(t *testing.T) {
 	root := tree(t, "in/", "in/image", "in/link -> image", "alias -> in")
 	for _, c := range []struct{ allow, path string }{
 		{"/in", "/in/image"}, {"/in", "/in/link"}, {"/in/image", "/in/image"}, {"/alias", "/alias/image"},
-		{"/in/new", "/in/new"}, {"/in", "/in/deep/new"}, {"/alias", "/alias/new2"},
+		{"/in/link", "/in/link"}, {"/in/new", "/in/new"}, {"/in", "/in/deep/new"}, {"/alias", "/alias/new2"},
 	} {
 		s := connect(t, Policy{Allow: []string{root + c.allow}})
 		s.call(openWrite(root+c.path, 100), new(wire.Opened))
 		s.call(&wire.Close{Commit: true}, nil)
+		remove := new(wire.Remove)
+		remove.Path = root + c.path
+		s.call(remove, nil)
 		s.hangUp()
+		if err := os.WriteFile(root+"/in/image", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("image", root+"/in/link"); err != nil && !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
 	}
 }

@@ -17,21 +17,17 @@ func realPath(f *os.File) (real string, err error) {
 	return real, err
 }
 
-// Within looks at path in two steps that nobody can come between: dir is the
-// directory that its name is in, without links, and info what the name leads to
-// from there.
-func Within(path string) (dir string, info Info, err error) {
+// Pin holds the directory that the name of path is in. pinned is another name of what
+// path leads to, which stays there whatever happens to links on the way; dir is that
+// directory, without links.
+func Pin(path string) (pinned, dir string, unpin func(), err error) {
 	f, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return "", info, fail("open", path, err)
+		return "", "", nil, fail("open", path, err)
 	}
-	defer f.Close()
 	if dir, err = realPath(f); err != nil {
-		return "", info, fail("open", path, err)
+		f.Close()
+		return "", "", nil, fail("open", path, err)
 	}
-	err = withFD(f, func(fd uintptr) error {
-		info, err = Stat(fmt.Sprintf("/proc/self/fd/%d/%s", fd, base(path)))
-		return err
-	})
-	return dir, info, err
+	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), base(path)), dir, func() { f.Close() }, nil
 }

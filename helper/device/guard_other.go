@@ -10,12 +10,9 @@ import (
 // realPath is not known on this system.
 func realPath(*os.File) (string, error) { return "", nil }
 
-// Within is the directory that the name of path is in, without links, and what the
-// path leads to. On this system somebody may come between the two.
-func Within(path string) (dir string, info Info, err error) {
-	if dir, err = filepath.EvalSymlinks(filepath.Dir(path)); err != nil {
-		return "", info, fail("open", path, err)
-	}
-	info, err = Stat(path)
-	return dir, info, err
+// Pin is path itself, and the directory that its name is in, without links. On this
+// system somebody may come between the two.
+func Pin(path string) (pinned, dir string, unpin func(), err error) {
+	dir, err = filepath.EvalSymlinks(filepath.Dir(path))
+	return path, dir, func() {}, fail("open", path, err)
 }
