@@ -21,6 +21,9 @@ const raceTime = 500 * time.Millisecond
 // swap makes path lead to one target and to the other in turn, until the test ends.
 func swap(t *testing.T, path string, targets ...string) {
 	t.Helper()
+	if err := os.Symlink(targets[0], path); err != nil {
+		t.Fatal(err)
+	}
 	stop := make(chan struct{})
 	var swapping sync.WaitGroup
 	swapping.Go(func() {
