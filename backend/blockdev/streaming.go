@@ -33,7 +33,6 @@ func (s *streaming) work(ctx context.Context, src fs.ObjectInfo) error {
 }
 
 func (s *streaming) send(ctx context.Context) error {
-	defer s.t.interruptible()()
 	g, working := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.pieces(working, s.t.lead) })
 	if s.kept.length > pieceSize && s.t.streams(false) > 1 {

@@ -275,12 +275,11 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 // new image is removed. After a lost connection it stays under its hidden name,
 // for the next try to go on from.
 func (t *target) abort(err error) {
-	if t.lead.gone || isLost(err) {
-		t.lead.release()
-		return
-	}
 	if err != nil && !t.isNew() {
 		fs.Errorf(t.o, "stopped before the end: the target is partly updated; the same command completes it")
+	}
+	if isLost(err) {
+		t.lead.release()
 	}
 	t.lead.close()
 }

@@ -56,6 +56,7 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		c.resume.progress()
 		progress(n)
 	}
+	defer c.t.interruptible()()
 	err = outcome(c.resume.run(limited, func(ctx context.Context) error { return c.work(ctx, src) }, c.reopen))
 	if err != nil {
 		c.t.abort(err)
@@ -88,7 +89,6 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 
 // stripes joins source and target on all stripes that are left.
 func (c *copying) stripes(ctx context.Context) error {
-	defer c.t.interruptible()()
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.join(ctx, c.source, c.t.lead) })
@@ -176,6 +176,7 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 	}
 	in = s.t.announceStream(unthrottled(ctx, in), src.Size())
 	s.kept = newReplay(in, src.Size(), min(s.t.lead.opened.Size, src.Size()))
+	defer s.t.interruptible()()
 	err = s.resume.run(ctx, func(ctx context.Context) error { return s.work(ctx, src) }, s.reopen)
 	if err != nil {
 		s.t.abort(err)
