@@ -163,9 +163,10 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 // connects again, and waits for the helper that may still have the target open; for
 // any other holder it does not.
 func (t *target) claim(ctx context.Context) (*lease, error) {
-	for {
+	for end := time.Now().Add(lostClaim); ; {
 		l, err := take(ctx, t.at, &t.req)
-		if !errors.Is(err, wire.CodeBusy) && !isLost(err) || !t.at.host.LostLately(lostClaim) {
+		passing := errors.Is(err, wire.CodeBusy) || isLost(err)
+		if !passing || !t.at.host.LostLately(lostClaim) || time.Now().After(end) {
 			return l, err
 		}
 		fs.Debugf(t.o, "after a lost connection: %v", err)
