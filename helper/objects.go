@@ -72,7 +72,7 @@ func (s *session) rmdir(r *request) error {
 	if err != nil {
 		return err
 	}
-	return device.Rmdir(m.Path)
+	return s.policy.at(m.Path, device.Rmdir)
 }
 
 func (s *session) remove(r *request) error {
@@ -80,7 +80,7 @@ func (s *session) remove(r *request) error {
 	if err != nil {
 		return err
 	}
-	return device.Remove(m.Path)
+	return s.policy.at(m.Path, device.Remove)
 }
 
 func (s *session) setTime(r *request) error {
@@ -88,7 +88,7 @@ func (s *session) setTime(r *request) error {
 	if err != nil {
 		return err
 	}
-	return device.SetTime(m.Path, time.Unix(0, m.ModTime))
+	return s.policy.at(m.Path, func(path string) error { return device.SetTime(path, time.Unix(0, m.ModTime)) })
 }
 
 func (s *session) statFS(r *request) error {

@@ -36,10 +36,10 @@ func (s *session) openObject(r *request) error {
 		o, err = device.OpenWrite(path, device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
-			Zero: zeroModes[m.Zero],
+			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path),
 		})
 	} else {
-		o, err = device.OpenRead(path)
+		o, err = device.OpenReadGuarded(path, s.policy.guard(path))
 	}
 	if err != nil {
 		return err

@@ -94,6 +94,7 @@ type Options struct {
 	Hash      bool                 `config:"hashes"`
 	Reference string               `config:"reference"`
 	Chunks    bool                 `config:"multithread_upload"`
+	RetryTime fs.Duration          `config:"retry_time"`
 	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -163,7 +164,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), {
+	}, chunksOption(), retryOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

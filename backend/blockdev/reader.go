@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/fserrors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -34,16 +35,11 @@ func (o *Object) open(ctx context.Context, at place, off, n int64) (io.ReadClose
 		if ref, err := o.reference(ctx); err != nil {
 			return nil, err
 		} else if ref != nil {
-			return o.rebuild(ctx, at, ref, off, n)
+			return o.rebuildAll(ctx, at, ref, off, n)
 		}
 	}
-	s, err := at.host.Session(ctx)
-	if err != nil {
-		return nil, classify(err)
-	}
-	r := &reader{ctx: ctx, s: s, size: o.Size(), off: off}
-	if r.r, err = s.OpenReader(ctx, at.path, off, n); err != nil {
-		r.Close()
+	r := &reader{ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o)}
+	if err := r.open(ctx); err != nil {
 		return nil, classify(err)
 	}
 	return r, nil
@@ -79,21 +75,68 @@ func within(size, off, n int64) (int64, int64) {
 
 // reader reads a range of an object. It holds a session until it is closed.
 type reader struct {
-	ctx  context.Context
-	s    *host.Session
-	r    *host.Reader
-	size int64 // of the object
-	off  int64 // of the next byte
+	ctx    context.Context
+	at     place
+	s      *host.Session // nil after Close, and after a lost connection that did not come back
+	r      *host.Reader
+	size   int64 // of the object
+	off    int64 // of the next byte
+	end    int64 // of the range
+	id     string
+	resume *resume
+	err    error // of a connection that did not come back
 }
 
-// Read reads the next bytes.
-func (r *reader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	r.off += int64(n)
-	if err != nil && err != io.EOF {
-		err = classify(err)
+// open asks for the range. What is read must be what it was before.
+func (r *reader) open(ctx context.Context) error {
+	s, err := r.at.host.Session(ctx)
+	if err != nil {
+		return err
 	}
-	return n, err
+	if r.r, err = s.OpenReader(ctx, r.at.path, r.off, r.end-r.off); err != nil {
+		s.Release()
+		return err
+	}
+	r.s = s
+	id := identity(s, r.r.Opened.Entry)
+	if r.id != "" && r.id != id {
+		r.drop()
+		return fserrors.RetryError(errAnother)
+	}
+	r.id = id
+	return nil
+}
+
+// errAnother lets rclone begin again, since what was read before is of another object.
+var errAnother = errors.New("it became another object, or its host was restarted, while the connection was lost")
+
+// drop gives the session back, whose helper ends with what is open.
+func (r *reader) drop() {
+	r.r.Close()
+	r.s.Release()
+	r.s = nil
+}
+
+// Read reads the next bytes. After a lost connection it goes on where it was.
+func (r *reader) Read(p []byte) (int, error) {
+	for r.err == nil {
+		n, err := r.r.Read(p)
+		r.off += int64(n)
+		switch {
+		case n > 0:
+			r.resume.progress()
+			return n, nil // an error comes again
+		case err == nil || err == io.EOF:
+			return 0, err
+		}
+		r.err = classify(r.resume.after(r.ctx, err, func(ctx context.Context) error {
+			if r.s != nil {
+				r.drop()
+			}
+			return r.open(ctx)
+		}))
+	}
+	return 0, r.err
 }
 
 // RangeSeek goes on with length bytes at offset, or with all that follow when
@@ -113,7 +156,7 @@ func (r *reader) RangeSeek(ctx context.Context, offset int64, whence int, length
 		length = r.size
 	}
 	_, n := within(r.size, offset, length)
-	r.off = offset
+	r.off, r.end, r.err = offset, offset+n, nil
 	r.r.Move(offset, n)
 	return offset, nil
 }
@@ -127,11 +170,7 @@ func (r *reader) Close() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), abortTime)
 	defer cancel()
 	err := r.s.Close(ctx, false, 0)
-	if r.r != nil {
-		r.r.Close()
-	}
-	r.s.Release()
-	r.s = nil
+	r.drop()
 	return classify(err)
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/fserrors"
 	"github.com/rclone/rclone/lib/encoder"
 	"github.com/rclone/rclone/lib/env"
 
@@ -57,18 +58,79 @@ func (o *Object) reference(ctx context.Context) (*device.Object, error) {
 	return ref, nil
 }
 
+// rebuilding reads a range of an object by means of a reference. After a lost
+// connection it goes on where it was.
+type rebuilding struct {
+	*rebuilt
+	o        *Object
+	ctx      context.Context
+	from     place
+	off, end int64 // of what is still to be read
+	resume   *resume
+	err      error // of a connection that did not come back
+}
+
+// rebuildAll reads n bytes at off of what is at from. It closes ref.
+func (o *Object) rebuildAll(ctx context.Context, from place, ref *device.Object, off, n int64) (io.ReadCloser, error) {
+	b, err := o.rebuild(ctx, from, ref, off, n)
+	if err != nil {
+		return nil, err
+	}
+	return &rebuilding{rebuilt: b, o: o, ctx: ctx, from: from, off: off, end: off + n, resume: newResume(o)}, nil
+}
+
+// Read reads the next bytes.
+func (b *rebuilding) Read(p []byte) (int, error) {
+	for b.err == nil {
+		n, err := b.rebuilt.Read(p)
+		b.off += int64(n)
+		switch {
+		case n > 0:
+			b.resume.progress()
+			return n, nil // an error comes again
+		case err == nil || err == io.EOF:
+			return 0, err
+		}
+		b.err = classify(b.resume.after(b.ctx, err, b.again))
+	}
+	return 0, b.err
+}
+
+// again asks for what is still to be read, which must be of the same object.
+func (b *rebuilding) again(ctx context.Context) error {
+	_ = b.Close() // of a lost connection
+	ref, err := b.o.reference(ctx)
+	switch {
+	case err != nil:
+		return err
+	case ref == nil:
+		return refuse("the reference is gone")
+	}
+	fresh, err := b.o.rebuild(ctx, b.from, ref, b.off, b.end-b.off)
+	if err != nil {
+		return err
+	}
+	if fresh.id != b.id {
+		_ = fresh.Close()
+		return fserrors.RetryError(errAnother)
+	}
+	b.rebuilt = fresh
+	return nil
+}
+
 // rebuilt reads a range of an object, of which only what differs from the
 // reference crosses the network. It holds a session until it is closed.
 type rebuilt struct {
 	*delta.Rebuilder
 	s      *host.Session
-	skip   int64 // bytes before the range that was asked for
+	id     string // of what is read
+	skip   int64  // bytes before the range that was asked for
 	cancel context.CancelFunc
 	ended  chan struct{} // the transfer has, and closed the reference
 }
 
 // rebuild reads n bytes at off of what is at from. It closes ref.
-func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, off, n int64) (io.ReadCloser, error) {
+func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, off, n int64) (*rebuilt, error) {
 	source, err := openSource(ctx, from)
 	if err == nil && off+n > source.opened.Size {
 		source.close()
@@ -81,7 +143,7 @@ func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, of
 	skip := off % block.DefaultSize
 	r := block.Range{Offset: off - skip, Length: n + skip, BlockSize: block.DefaultSize}
 	ctx, cancel := context.WithCancel(ctx)
-	b := &rebuilt{delta.NewRebuilder(ctx, ref, ref.Size(), r), source.s, skip, cancel, make(chan struct{})}
+	b := &rebuilt{delta.NewRebuilder(ctx, ref, ref.Size(), r), source.s, identity(source.s, source.opened.Entry), skip, cancel, make(chan struct{})}
 	go func() {
 		defer close(b.ended)
 		res, err := host.ReceiveFrom(ctx, source.s, b.Rebuilder, r, delta.RebuildWindow)

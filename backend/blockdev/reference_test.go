@@ -47,7 +47,7 @@ func TestObject_Open_Reference(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, isRebuilt := r.(*rebuilt)
+				_, isRebuilt := r.(*rebuilding)
 				if want := reference != "" && !strings.Contains(name, "missing") && !strings.Contains(name, "not in") && part[1] > 100; isRebuilt != want {
 					t.Errorf("bytes %v: with the reference: %v", part, isRebuilt)
 				}

@@ -28,6 +28,13 @@ func (r *report) add(res *host.Result) {
 	r.res.Add(res)
 }
 
+// forget drops the counters of what is done again.
+func (r *report) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.res = host.Result{}
+}
+
 // log writes the line: for people what moved, and in JSON all counters, in bytes.
 // before is the target as it was opened.
 func (r *report) log(o *Object, before wire.Entry) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
-	"github.com/rclone/rclone/fs/fserrors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -25,7 +24,8 @@ const lostClaim = time.Minute
 type lease struct {
 	s      *host.Session
 	opened *wire.Opened
-	before int64 // bytes on the wire when it began
+	before int64 // bytes on the wire when it began, or was asked last
+	gone   bool  // s was given back
 }
 
 // take opens something on a session of the host of p.
@@ -40,13 +40,17 @@ func take(ctx context.Context, p place, req *wire.Open) (*lease, error) {
 		s.Release()
 		return nil, err
 	}
-	return &lease{s, opened, before}, nil
+	return &lease{s: s, opened: opened, before: before}, nil
 }
 
-func openSource(ctx context.Context, from place) (*lease, error) {
+func openSource(ctx context.Context, from place) (l *lease, err error) {
 	var req wire.Open
 	req.Path = from.path
-	return take(ctx, from, &req)
+	err = from.again(ctx, func() error {
+		l, err = take(ctx, from, &req)
+		return classify(err)
+	})
+	return l, err
 }
 
 // again opens what is open for reading once more, for one more stream.
@@ -55,24 +59,53 @@ func (l *lease) again(ctx context.Context) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	if more.opened.Entry.ID != l.opened.Entry.ID || more.opened.Size != l.opened.Size {
+	if err := l.same(more, false); err != nil {
 		more.close()
-		return nil, wire.Errorf(wire.CodeSource, "%s: %s became another object while it was read", l.s.Host(), l.opened.Path)
+		return nil, err
 	}
 	return more, nil
 }
 
-// wire is the number of bytes that crossed the network since take.
-func (l *lease) wire() int64 { return l.s.Wire() - l.before }
+// same refuses another object than l. Numbers of devices are new after a restart of
+// the host, so then only the size is compared.
+func (l *lease) same(other *lease, anew bool) error {
+	if other.opened.Size == l.opened.Size && (anew || other.opened.Entry.ID == l.opened.Entry.ID) {
+		return nil
+	}
+	return wire.Errorf(wire.CodeSource, "%s: %s became another object while it was read", l.s.Host(), l.opened.Path)
+}
+
+// wire is the number of bytes that crossed the network since take, or since it was
+// asked last.
+func (l *lease) wire() int64 {
+	now := l.s.Wire()
+	defer func() { l.before = now }()
+	return now - l.before
+}
+
+// usable tells whether what is open can go on to be worked with.
+func (l *lease) usable() bool { return !l.gone && l.s.Usable() }
+
+// release gives the session back as it is. What is open is then left to the end of
+// its helper: a new image stays under its hidden name.
+func (l *lease) release() {
+	if !l.gone {
+		l.gone = true
+		l.s.Release()
+	}
+}
 
 // close gives the session back, what it wrote being durable or to be done again.
 func (l *lease) close() (wire int64) {
+	if l.gone {
+		return l.wire()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
 	defer cancel()
 	if err := l.s.Close(ctx, false, 0); err != nil {
 		fs.Debugf(nil, "closing: %v", err)
 	}
-	defer l.s.Release()
+	defer l.release()
 	return l.wire()
 }
 
@@ -82,6 +115,8 @@ type target struct {
 	at   place
 	req  wire.Open // what the leading session asked for
 	lead *lease
+
+	before wire.Entry // the target when it was opened first
 }
 
 // openTarget opens o for a source of size bytes. The helper refuses here, before
@@ -109,6 +144,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	case err != nil:
 		return nil, err
 	}
+	t.before = t.lead.opened.Entry
 	if got := t.lead.opened.Size; got != size && !t.req.IgnoreSize {
 		t.abort(nil)
 		return nil, wire.Errorf(wire.CodeProtocol, "%s: the helper opened %s with %d bytes for a source of %d", at.host, at.path, got, size)
@@ -119,21 +155,69 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	return t, nil
 }
 
-// claim opens the target. After a lost connection its helper may still have it
-// open: that is waited for, any other holder is not.
+// claim opens the target. After a lost connection, which may show only now, it
+// connects again, and waits for the helper that may still have the target open; for
+// any other holder it does not.
 func (t *target) claim(ctx context.Context) (*lease, error) {
-	for {
+	for end := time.Now().Add(lostClaim); ; {
 		l, err := take(ctx, t.at, &t.req)
-		if !errors.Is(err, wire.CodeBusy) || !t.at.host.LostLately(lostClaim) {
+		passing := errors.Is(err, wire.CodeBusy) || isLost(err)
+		if !passing || !t.at.host.LostLately(lostClaim) || time.Now().After(end) {
 			return l, err
 		}
-		fs.Debugf(t.o, "waiting for the helper of a lost connection: %v", err)
+		fs.Debugf(t.o, "after a lost connection: %v", err)
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// reopen opens the target again where its connection was lost, under a new claim:
+// the old one must be gone before, and who knew it may not write any more. void
+// tells that what was done must be done again.
+func (t *target) reopen(ctx context.Context) (void bool, err error) {
+	old := t.lead
+	if old.usable() {
+		return false, nil
+	}
+	old.release()
+	rand.Read(t.req.Claim[:])
+	req := t.req
+	req.Expect = "" // was there when it was opened first; its content has changed since
+	if n := old.opened.Lasting; n > 0 && int(n) <= len(old.opened.IDs) {
+		req.Pins = old.opened.IDs[:n]
+	}
+	again, err := take(ctx, t.at, &req)
+	if err != nil {
+		return false, err
+	}
+	if void, err = t.same(again, len(req.Pins) > 0); err != nil {
+		again.release()
+		return false, err
+	}
+	t.lead = again
+	return void, nil
+}
+
+// same refuses a target that has become another one while nobody claimed it. proved
+// tells that it has lasting identities, and that they are the same.
+func (t *target) same(again *lease, proved bool) (void bool, err error) {
+	old, now := t.lead.opened, again.opened
+	device, anew := old.Entry.Kind == wire.KindBlock, restarted(t.lead.s, again.s)
+	known := t.lead.s.Hello.BootID != ""
+	switch {
+	case now.Entry.Kind != old.Entry.Kind, now.Size != old.Size, now.Entry.ID != old.Entry.ID && !(anew && known):
+		return false, refuse("%s:%s became another object while the connection was lost: look what it is, and run the same command again", t.at.host, t.at.path)
+	case device && anew && known && !proved:
+		return false, refuse("%s was restarted, and nothing tells whether %s is the same device as before: look, and run the same command again", t.at.host, t.at.path)
+	case device:
+		return false, nil
+	}
+	// The name of a new file may not have been durable before the restart. One that
+	// takes no space has nothing in it that was written before.
+	return anew || now.Entry.Allocated <= 0, nil
 }
 
 // streams is how many stripes are worked on at once. rotational tells that the
@@ -169,8 +253,7 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 // commit completes the target, which now has the content of src, and looks at
 // what it has become.
 func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) error {
-	defer t.lead.s.Release()
-	before := t.lead.opened.Entry
+	defer t.lead.release()
 	end := &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()}
 	if err := t.lead.s.End(ctx, end); err != nil {
 		return err
@@ -181,7 +264,7 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 	}
 	entry.ID = identity(t.lead.s, entry)
 	t.o.entry = entry
-	report.log(t.o, before)
+	report.log(t.o, t.before)
 	return nil
 }
 
@@ -189,12 +272,11 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 // new image is removed. After a lost connection it stays under its hidden name,
 // for the next try to go on from.
 func (t *target) abort(err error) {
-	if fserrors.IsRetryError(classify(err)) {
-		t.lead.s.Release() // what is open is then left to the helper's end
-		return
-	}
 	if err != nil && !t.isNew() {
 		fs.Errorf(t.o, "stopped before the end: the target is partly updated; the same command completes it")
+	}
+	if isLost(err) {
+		t.lead.release()
 	}
 	t.lead.close()
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
-	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -32,104 +31,165 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 // stripes at once, the frames passing through this process. progress is called
 // with the number of bytes settled, from several goroutines.
 func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, progress func(n int64)) error {
-	start := time.Now()
-	source, err := openSource(ctx, from)
-	if err != nil {
+	c := &copying{from: from, report: &report{start: time.Now()}, resume: newResume(o)}
+	var err error
+	if c.source, err = openSource(ctx, from); err != nil {
 		return classify(err)
 	}
-	defer source.close()
-	if source.opened.Size != src.Size() {
+	defer func() { c.source.close() }()
+	if c.source.opened.Size != src.Size() {
 		// rclone compares with the size it knows, and would remove the target.
 		return classify(wire.Errorf(wire.CodeSource, "%s: had %d bytes when it was listed and has %d now: it changes while it is copied",
-			src.Remote(), src.Size(), source.opened.Size))
+			src.Remote(), src.Size(), c.source.opened.Size))
 	}
-	t, err := o.openTarget(ctx, src.Size())
-	if err != nil {
+	if c.t, err = o.openTarget(ctx, src.Size()); err != nil {
 		return classify(err)
 	}
-	if id := identity(source.s, source.opened.Entry); id != "" && id == identity(t.lead.s, t.lead.opened.Entry) {
-		t.abort(nil)
-		return refuse("%s:%s is the same %s as the source %s:%s", t.at.host, t.at.path, kindName(t.lead.opened.Entry), from.host, from.path)
+	if err := c.distinct(); err != nil {
+		c.t.abort(nil)
+		return err
 	}
-	t.announceFrom(ctx, source)
-	if err := t.pin(); err != nil {
-		t.abort(nil)
+	c.t.announceFrom(ctx, c.source)
+	if err := c.t.pin(); err != nil {
+		c.t.abort(nil)
 		return once(ctx, err)
 	}
-	report := &report{start: start}
+	c.parts = newParts(block.Stripes(min(src.Size(), c.t.lead.opened.Size), block.DefaultSize))
 	limited, progress, outcome := newLimit(ctx).watch(ctx, progress)
-	if err := outcome(t.stripes(limited, source, report, progress)); err != nil {
-		t.abort(err)
-		return classify(err)
+	c.progress = func(n int64) {
+		c.resume.progress()
+		progress(n)
 	}
-	return classify(t.commit(ctx, src, report))
+	defer c.t.interruptible()()
+	err = outcome(c.resume.run(limited, func(ctx context.Context) error { return c.work(ctx, src) }, c.reopen))
+	if err != nil {
+		c.t.abort(err)
+	}
+	return classify(err)
 }
 
-// stripes joins source and target on all stripes.
-func (t *target) stripes(ctx context.Context, source *lease, report *report, progress func(n int64)) error {
-	defer t.interruptible()()
-	stripes := block.Stripes(min(source.opened.Size, t.lead.opened.Size), block.DefaultSize)
-	todo := make(chan block.Range, len(stripes))
-	for _, r := range stripes {
-		todo <- r
+// copying is a transfer between helpers.
+type copying struct {
+	t        *target
+	source   *lease
+	from     place
+	parts    *parts
+	report   *report
+	resume   *resume
+	progress func(n int64)
+}
+
+// work does all that is left.
+func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
+	err := c.stripes(ctx)
+	if err == nil {
+		err = context.Cause(ctx)
 	}
-	close(todo)
-	work := func(ctx context.Context, src, dst *lease) error {
-		for r := range todo {
-			res, err := host.Join(ctx, src.s, dst.s, r, progress)
-			if err != nil {
-				return err
-			}
-			report.add(res)
-		}
-		return nil
+	if err != nil {
+		return err
 	}
+	return c.t.commit(ctx, src, c.report)
+}
+
+// stripes joins source and target on all stripes that are left.
+func (c *copying) stripes(ctx context.Context) error {
+	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left())
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return work(ctx, source, t.lead) })
-	for range min(t.streams(source.opened.Entry.Rotational), len(stripes)) - 1 {
+	g.Go(func() error { return c.join(ctx, c.source, c.t.lead) })
+	for range streams - 1 {
 		g.Go(func() error {
-			src, dst, err := t.follow(ctx, source)
+			src, dst, err := c.t.follow(ctx, c.source)
 			switch {
 			case errors.Is(err, wire.CodeSource):
 				return err
 			case err != nil: // the stripes are done by those who have a session
-				fs.Debugf(t.o, "going on with fewer streams: %v", err)
+				fs.Debugf(c.t.o, "going on with fewer streams: %v", err)
 				return nil
 			}
-			err = work(ctx, src, dst)
-			report.wire.Add(src.close() + dst.close())
+			err = c.join(ctx, src, dst)
+			c.report.wire.Add(src.close() + dst.close())
 			return err
 		})
 	}
 	err := g.Wait()
-	report.wire.Add(source.wire() + t.lead.wire())
+	c.report.wire.Add(c.source.wire() + c.t.lead.wire())
 	return err
 }
 
-// receive brings o to the content of in, which can be read only once: one stream,
-// compared on this side.
-func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) error {
-	report := &report{start: time.Now()}
-	t, err := o.openTarget(ctx, src.Size())
+// join does parts until none is left.
+func (c *copying) join(ctx context.Context, src, dst *lease) error {
+	for {
+		p, ok := c.parts.next()
+		if !ok {
+			return nil
+		}
+		res, err := host.Join(ctx, src.s, dst.s, p.Range, p.meter(c.progress))
+		if err != nil {
+			c.parts.giveBack(p)
+			return err
+		}
+		c.parts.finish(p)
+		c.report.add(res)
+	}
+}
+
+// reopen opens again what a lost connection has closed. What was done stays done,
+// unless a host was started anew: names may lead elsewhere since.
+func (c *copying) reopen(ctx context.Context) error {
+	anew := false
+	if !c.source.usable() {
+		c.source.release()
+		again, err := openSource(ctx, c.from)
+		if err != nil {
+			return err
+		}
+		anew = restarted(c.source.s, again.s)
+		if err := c.source.same(again, anew); err != nil {
+			again.close()
+			return err
+		}
+		c.source = again
+	}
+	lost, err := c.t.reopen(ctx)
+	if anew || lost {
+		c.parts.forget()
+		c.report.forget()
+	}
 	if err != nil {
+		return err
+	}
+	return c.distinct()
+}
+
+// distinct refuses to copy an object onto itself.
+func (c *copying) distinct() error {
+	id := identity(c.source.s, c.source.opened.Entry)
+	if id == "" || id != identity(c.t.lead.s, c.t.lead.opened.Entry) {
+		return nil
+	}
+	return refuse("%s:%s is the same %s as the source %s:%s", c.t.at.host, c.t.at.path, kindName(c.t.lead.opened.Entry), c.from.host, c.from.path)
+}
+
+// receive brings o to the content of in, which can be read only once and is compared
+// on this side.
+func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) error {
+	s := &streaming{report: &report{start: time.Now()}, resume: newResume(o)}
+	var err error
+	if s.t, err = o.openTarget(ctx, src.Size()); err != nil {
 		return classify(err)
 	}
-	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: block.DefaultSize}
-	in = t.announceStream(unthrottled(ctx, in), src.Size())
-	if err := t.pin(); err != nil {
-		t.abort(nil)
+	in = s.t.announceStream(unthrottled(ctx, in), src.Size())
+	if err := s.t.pin(); err != nil {
+		s.t.abort(nil)
 		return once(ctx, err)
 	}
-	stop := t.interruptible()
-	res, err := host.SendTo(ctx, delta.NewStream(in, src.Size()), t.lead.s, r)
-	stop()
+	s.kept = newReplay(in, src.Size(), min(s.t.lead.opened.Size, src.Size()))
+	defer s.t.interruptible()()
+	err = s.resume.run(ctx, func(ctx context.Context) error { return s.work(ctx, src) }, s.reopen)
 	if err != nil {
-		t.abort(err)
-		return classify(err)
+		s.t.abort(err)
 	}
-	report.add(res)
-	report.wire.Add(t.lead.wire())
-	return classify(t.commit(ctx, src, report))
+	return classify(err)
 }
 
 // interruptible says what the state of the target is when the program is ended

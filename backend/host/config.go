@@ -48,6 +48,7 @@ type Config struct {
 	Compress          Compress        `config:"compress"`
 	Direct            Direct          `config:"direct"`
 	HashLimit         int             `config:"hash_limit"`
+	KeepAlive         fs.Duration     `config:"keepalive"`
 	IdleTimeout       fs.Duration     `config:"idle_timeout"`
 }
 

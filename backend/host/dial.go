@@ -34,7 +34,7 @@ func dialNative(ctx context.Context, cfg Config) (*native, error) {
 	if err != nil {
 		return nil, err
 	}
-	pulse := &heartbeat{interval: keepaliveInterval, wire: k.wire}
+	pulse := &heartbeat{interval: time.Duration(cfg.KeepAlive), wire: k.wire}
 	return newNative(cfg.Host, k.client, k.below, pulse), nil
 }
 

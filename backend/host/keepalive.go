@@ -9,18 +9,13 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-const (
-	// keepaliveInterval keeps silent connections below rclone's --timeout and
-	// the idle limits of firewalls.
-	keepaliveInterval = 30 * time.Second
-	// keepaliveMisses is the number of intervals without any sign of life after
-	// which a connection counts as lost.
-	keepaliveMisses = 3
-)
+// keepaliveMisses is the number of intervals without any sign of life after which
+// a connection counts as lost.
+const keepaliveMisses = 3
 
 // heartbeat asks the host for a sign of life and closes a dead connection.
 type heartbeat struct {
-	interval time.Duration
+	interval time.Duration // 0 for never
 	wire     *meteredConn
 }
 

@@ -26,7 +26,9 @@ func newNative(host string, client *ssh.Client, below []*ssh.Client, pulse *hear
 		_ = client.Wait()
 		n.closeBelow()
 	})
-	n.helper.Go(func() { pulse.run(client, n.abandon, n.lost) })
+	if pulse.interval > 0 {
+		n.helper.Go(func() { pulse.run(client, n.abandon, n.lost) })
+	}
 	return n
 }
 

@@ -269,6 +269,15 @@ It has no effect on reading in rclone's own ranges, as of a mount.`,
 		},
 		Advanced: true,
 	}, {
+		Name:    "keepalive",
+		Default: fs.Duration(30 * time.Second),
+		Help: `Time between two signs of life on a silent connection.
+
+A connection counts as lost when nothing came from the host for three times as
+long. Then it is made again, see retry_time. Set to 0 to wait for ever. It has no
+effect with the option ssh, whose program has ServerAliveInterval.`,
+		Advanced: true,
+	}, {
 		Name:    "idle_timeout",
 		Default: fs.Duration(60 * time.Second),
 		Help: `Max time before closing idle connections.

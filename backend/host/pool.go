@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"slices"
@@ -85,11 +86,13 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 	}
 	stream, err := conn.Start(ctx)
 	if err != nil {
+		h.noteLost(err)
 		h.leave(conn)
 		return nil, err
 	}
 	s, err := newSession(ctx, h, conn, stream)
 	if err != nil {
+		h.noteLost(err)
 		h.leave(conn)
 		return nil, err
 	}
@@ -209,6 +212,18 @@ func (h *Host) discard(s *Session) {
 	}
 	s.close()
 	h.leave(s.conn)
+}
+
+// noteLost notes that a connection broke, which may show first when it is used for
+// one more session.
+func (h *Host) noteLost(err error) {
+	var he *Error
+	if !errors.As(err, &he) || he.Kind != KindLost {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost = time.Now()
 }
 
 // LostLately tells whether a session broke within the last d: its helper may

@@ -23,6 +23,8 @@ const (
 
 // Reader reads a range of what is open on a session. It is for one goroutine.
 type Reader struct {
+	Opened wire.Opened // what is read; set by OpenReader
+
 	s      *Session
 	ctx    context.Context
 	off    int64 // of the next byte

@@ -152,15 +152,14 @@ func (s *Session) OpenReader(ctx context.Context, path string, off, n int64) (*R
 	if err != nil {
 		return nil, err
 	}
-	var opened wire.Opened
-	err = s.reply(ctx, &opened)
+	err = s.reply(ctx, &r.Opened)
 	s.opened = err == nil || !concluded(err)
 	if err != nil {
 		return nil, err
 	}
-	if off+n > opened.Size {
+	if off+n > r.Opened.Size {
 		r.Close()
-		return nil, HasShrunk(path, opened.Size, off, n)
+		return nil, HasShrunk(path, r.Opened.Size, off, n)
 	}
 	return r, nil
 }

@@ -138,6 +138,13 @@ func (s *Session) alive() bool {
 	return s.lost == nil && s.running == 0 && !s.opened && len(s.inbox) == 0
 }
 
+// Usable tells whether the session can serve another request on what is open.
+func (s *Session) Usable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost == nil && s.running == 0
+}
+
 // isLost tells whether the stream has ended.
 func (s *Session) isLost() bool {
 	s.mu.Lock()

@@ -28,6 +28,7 @@ type Relay struct {
 	turns    atomic.Int64
 	upward   atomic.Bool  // the last bytes went up
 	oneWay   atomic.Int64 // delay of each direction in nanoseconds
+	rate     atomic.Int64 // bytes per second of each direction of each connection, 0 for no limit
 	cutAt    atomic.Int64 // Total at which the connections are cut once, 0 for never
 
 	mu      sync.Mutex
@@ -94,6 +95,9 @@ func (r *Relay) Reset() {
 
 // Delay holds back each direction for half of the round-trip time, without limiting the bandwidth.
 func (r *Relay) Delay(rtt time.Duration) { r.oneWay.Store(int64(rtt / 2)) }
+
+// Trickle lets that many bytes per second pass in each direction of each connection, and 0 any number.
+func (r *Relay) Trickle(rate int64) { r.rate.Store(rate) }
 
 // Cut resets all present connections as a broken network does. New ones are served.
 func (r *Relay) Cut() {
@@ -268,7 +272,11 @@ func pick(free chan []byte) []byte {
 
 // deliver waits until the parcel is due and bytes may pass, then writes it.
 func (r *Relay) deliver(dst io.Writer, p parcel) bool {
-	if wait := time.Until(p.due); wait > 0 {
+	wait := time.Until(p.due)
+	if rate := r.rate.Load(); rate > 0 {
+		wait = max(wait, time.Duration(len(p.buf))*time.Second/time.Duration(rate))
+	}
+	if wait > 0 {
 		select {
 		case <-time.After(wait):
 		case <-r.done:

@@ -227,6 +227,18 @@ func (s *Server) KnowPort(t testing.TB, port int) {
 // CPU is the processor time that the server and the processes of sessions that have ended used so far.
 func (s *Server) CPU() time.Duration { return processorTime(s.cmd.Process.Pid) }
 
+// Sessions gives the arguments of the processes of all sessions by their ids, those of sshd among them.
+func (s *Server) Sessions() map[int][]string {
+	all := Processes()
+	found := map[int][]string{}
+	for _, pid := range descendants(s.cmd.Process.Pid) {
+		if args, ok := all[pid]; ok {
+			found[pid] = args
+		}
+	}
+	return found
+}
+
 // Log is what the server wrote so far.
 func (s *Server) Log() string { return s.log.String() }
 

@@ -90,6 +90,9 @@ type WriteOptions struct {
 	// Zero is how ranges become zero.
 	Zero ZeroMode
 
+	// Guard is asked about what was opened; nil allows everything.
+	Guard Guard
+
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
 	Claim Token

@@ -4,7 +4,10 @@ import "os"
 
 // OpenRead opens a device or image file for reading. That it is being written
 // meanwhile is no error but a notice.
-func OpenRead(path string) (*Object, error) {
+func OpenRead(path string) (*Object, error) { return OpenReadGuarded(path, nil) }
+
+// OpenReadGuarded is OpenRead of what the guard allows.
+func OpenReadGuarded(path string, guard Guard) (*Object, error) {
 	before, err := Stat(path)
 	if err != nil {
 		return nil, err
@@ -21,6 +24,9 @@ func OpenRead(path string) (*Object, error) {
 	}
 	o := &Object{f: f, path: path, setSize: -1}
 	if err := o.identify(before); err != nil {
+		return nil, o.giveUp(err)
+	}
+	if err := o.admit(guard); err != nil {
 		return nil, o.giveUp(err)
 	}
 	o.size = o.info.Size

@@ -72,6 +72,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err := o.identify(info); err != nil {
 		return nil, o.giveUp(err)
 	}
+	if err := o.admit(w.Guard); err != nil {
+		return nil, o.giveUp(err)
+	}
 	if o.info.ReadOnly {
 		return nil, o.giveUp(refuse(ErrReadOnly, "open", path, "the device is read-only"))
 	}
@@ -125,6 +128,9 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 	}
 	o := &Object{f: f, path: path, write: true, follower: w.follower(), setSize: -1}
 	if err := o.identify(info); err != nil {
+		return nil, o.giveUp(err)
+	}
+	if err := o.admit(w.Guard); err != nil {
 		return nil, o.giveUp(err)
 	}
 	if err := o.claim(w); err != nil {
@@ -198,7 +204,7 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 	partial := filepath.Join(dir, partialName(path))
 	// Between opening and locking, its owner may have renamed or removed it.
 	for range 10 {
-		o, fresh, err := openPartial(partial, w)
+		o, fresh, err := openPartial(partial, path, w)
 		if err != nil {
 			return nil, err
 		}
@@ -222,10 +228,10 @@ func openNew(path string, w WriteOptions) (*Object, error) {
 	return nil, refuse(ErrBusy, "open", path, "its partial file %s keeps changing: another copy is writing it", partial)
 }
 
-// openPartial makes or reuses a partial file and locks it. It returns nil when
+// openPartial makes or reuses the partial file of final and locks it. It returns nil when
 // the path led elsewhere by the time the lock was held, and after it removed a
 // file that somebody else could still write to. fresh tells that it made the file.
-func openPartial(partial string, w WriteOptions) (o *Object, fresh bool, err error) {
+func openPartial(partial, final string, w WriteOptions) (o *Object, fresh bool, err error) {
 	fresh = true
 	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if errors.Is(err, os.ErrExist) {
@@ -245,6 +251,12 @@ func openPartial(partial string, w WriteOptions) (o *Object, fresh bool, err err
 	}
 	if o.info, err = describe(partial, opened); err != nil {
 		return nil, false, o.giveUp(fail("open", partial, err))
+	}
+	if err := o.admitAs(base(final), w.Guard); err != nil {
+		if fresh {
+			o.disown()
+		}
+		return nil, false, o.giveUp(err)
 	}
 	if err := o.claim(w); err != nil {
 		return nil, false, o.giveUp(err)

@@ -1,0 +1,85 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/fserrors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+)
+
+// streaming is a transfer from a source that can be read only once. Two pieces of it
+// are on their way at once, so that the line is busy while one becomes durable.
+type streaming struct {
+	t      *target
+	kept   *replay
+	report *report
+	resume *resume
+}
+
+// errUnread is for what is gone at the target and cannot be read again.
+var errUnread = errors.New("what was copied before is no longer there, and the source cannot be read again")
+
+// work sends all that is left.
+func (s *streaming) work(ctx context.Context, src fs.ObjectInfo) error {
+	if err := s.send(ctx); err != nil {
+		return err
+	}
+	return s.t.commit(ctx, src, s.report)
+}
+
+func (s *streaming) send(ctx context.Context) error {
+	g, working := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.pieces(working, s.t.lead) })
+	if s.kept.length > pieceSize && s.t.streams(false) > 1 {
+		g.Go(func() error {
+			l, err := s.t.join(working)
+			if err != nil {
+				fs.Debugf(s.t.o, "going on with one stream: %v", err)
+				return nil
+			}
+			err = s.pieces(working, l)
+			s.report.wire.Add(l.close())
+			return err
+		})
+	}
+	err := g.Wait()
+	s.report.wire.Add(s.t.lead.wire())
+	return err
+}
+
+// pieces sends pieces until there is none.
+func (s *streaming) pieces(ctx context.Context, l *lease) error {
+	for {
+		x, err := s.kept.next(ctx)
+		if x == nil || err != nil {
+			return err
+		}
+		res, err := host.SendTo(ctx, x, l.s, x.span())
+		if err != nil {
+			s.kept.giveBack(x)
+			return err
+		}
+		s.resume.progress()
+		s.kept.finish(x)
+		s.report.add(res)
+	}
+}
+
+// reopen opens the target again.
+func (s *streaming) reopen(ctx context.Context) error {
+	void, err := s.t.reopen(ctx)
+	if err == nil && void && s.kept.sent() {
+		return fserrors.RetryError(errUnread)
+	}
+	return err
+}
+
+var (
+	_ delta.Source    = (*piece)(nil)
+	_ delta.Completer = (*piece)(nil)
+)
