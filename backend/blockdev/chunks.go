@@ -47,7 +47,10 @@ func (f *Fs) OpenChunkWriter(ctx context.Context, remote string, src fs.ObjectIn
 	if err != nil {
 		return fs.ChunkWriterInfo{}, nil, classify(err)
 	}
-	t.announce(nil)
+	if err := t.announce(ctx, nil); err != nil {
+		t.abort(nil)
+		return fs.ChunkWriterInfo{}, nil, classify(err)
+	}
 	streams := t.streams(false)
 	w := &chunkWriter{t: t, src: src, report: report, free: make(chan *lease, streams), room: streams - 1, stop: t.interruptible()}
 	w.free <- t.lead

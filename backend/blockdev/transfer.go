@@ -32,7 +32,7 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 // stripes at once, the frames passing through this process. progress is called
 // with the number of bytes settled, from several goroutines.
 func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, progress func(n int64)) error {
-	start := time.Now()
+	plan, report := planOf(ctx), &report{start: time.Now()}
 	source, err := openSource(ctx, from)
 	if err != nil {
 		return classify(err)
@@ -51,9 +51,12 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		t.abort(nil)
 		return refuse("%s:%s is the same %s as the source %s:%s", t.at.host, t.at.path, kindName(t.lead.opened.Entry), from.host, from.path)
 	}
-	t.announceFrom(ctx, source)
-	report := &report{start: start}
-	limited, progress, outcome := newLimit(ctx).watch(ctx, progress)
+	if err := t.announceFrom(ctx, source); err != nil {
+		t.abort(nil)
+		return classify(err)
+	}
+	plan.Meter.begin(report)
+	limited, progress, outcome := newLimit(ctx).watch(ctx, plan.Meter.settle(progress))
 	if err := outcome(t.stripes(limited, source, report, progress)); err != nil {
 		t.abort(err)
 		return classify(err)
@@ -64,13 +67,16 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 // stripes joins source and target on all stripes.
 func (t *target) stripes(ctx context.Context, source *lease, report *report, progress func(n int64)) error {
 	defer t.interruptible()()
-	stripes := block.Stripes(min(source.opened.Size, t.lead.opened.Size), block.DefaultSize)
+	plan := planOf(ctx)
+	stripes := block.Stripes(min(source.opened.Size, t.lead.opened.Size), plan.blockSize())
 	todo := make(chan block.Range, len(stripes))
 	for _, r := range stripes {
 		todo <- r
 	}
 	close(todo)
 	work := func(ctx context.Context, src, dst *lease) error {
+		defer report.join(src, dst)()
+		src.s.Watch(plan.Meter.moved)
 		for r := range todo {
 			res, err := host.Join(ctx, src.s, dst.s, r, progress)
 			if err != nil {
@@ -92,35 +98,38 @@ func (t *target) stripes(ctx context.Context, source *lease, report *report, pro
 				fs.Debugf(t.o, "going on with fewer streams: %v", err)
 				return nil
 			}
-			err = work(ctx, src, dst)
-			report.wire.Add(src.close() + dst.close())
-			return err
+			defer dst.close()
+			defer src.close()
+			return work(ctx, src, dst)
 		})
 	}
-	err := g.Wait()
-	report.wire.Add(source.wire() + t.lead.wire())
-	return err
+	return g.Wait()
 }
 
 // receive brings o to the content of in, which can be read only once: one stream,
 // compared on this side.
 func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) error {
-	report := &report{start: time.Now()}
+	plan, report := planOf(ctx), &report{start: time.Now()}
 	t, err := o.openTarget(ctx, src.Size())
 	if err != nil {
 		return classify(err)
 	}
-	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: block.DefaultSize}
+	r := block.Range{Length: min(t.lead.opened.Size, src.Size()), BlockSize: plan.blockSize()}
+	if in, err = t.announceStream(ctx, unthrottled(ctx, in), src.Size()); err != nil {
+		t.abort(nil)
+		return classify(err)
+	}
+	plan.Meter.begin(report)
+	left := report.join(t.lead)
 	stop := t.interruptible()
-	in = t.announceStream(unthrottled(ctx, in), src.Size())
-	res, err := host.SendTo(ctx, delta.NewStream(in, src.Size()), t.lead.s, r)
+	res, err := host.SendTo(ctx, delta.NewStream(plan.Meter.read(in), src.Size()), t.lead.s, r)
 	stop()
+	left()
 	if err != nil {
 		t.abort(err)
 		return classify(err)
 	}
 	report.add(res)
-	report.wire.Add(t.lead.wire())
 	return classify(t.commit(ctx, src, report))
 }
 
