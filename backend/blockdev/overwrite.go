@@ -28,7 +28,13 @@ func (t *target) holds() bool {
 // every night. source is nil where nothing is known of it. Who has planned the copy
 // may refuse it here.
 func (t *target) announce(ctx context.Context, source []string) error {
-	content := t.lead.opened.Content
+	content, ends := t.lead.opened.Content, Ends{Source: source}
+	if t.lead.opened.Entry.Kind == wire.KindBlock {
+		ends.IDs, ends.Content = t.lead.opened.IDs[:t.lead.opened.Lasting], content
+	}
+	if err := planOf(ctx).ready(ends); err != nil {
+		return err
+	}
 	switch {
 	case t.lead.opened.Entry.Kind != wire.KindBlock:
 	case len(content) == 0:
@@ -42,11 +48,7 @@ func (t *target) announce(ctx context.Context, source []string) error {
 	default:
 		fs.Logf(t.o, "overwriting what is on the device: %s; on the source is %s", strings.Join(content, ", "), strings.Join(source, ", "))
 	}
-	ends := Ends{Source: source}
-	if t.lead.opened.Entry.Kind == wire.KindBlock {
-		ends.IDs, ends.Content = t.lead.opened.IDs[:t.lead.opened.Lasting], content
-	}
-	return planOf(ctx).ready(ends)
+	return nil
 }
 
 // announceFrom is announce for a source on a host, which is asked when it matters.

@@ -107,7 +107,7 @@ func (j *job) confirm(e blockdev.Ends) error {
 		has = "nothing known is on the source"
 	}
 	what := append([]string{j.dst.facts}, e.IDs...)
-	yes, err := j.ask(j.dst.typed + "\n  is " + strings.Join(what, ", ") +
+	yes, err := j.ask(j.dst.typed + "\n  is a " + strings.Join(what, ", ") +
 		"\n  on it is " + strings.Join(e.Content, ", ") + "\n  " + has + "\nOverwrite it?")
 	switch {
 	case err != nil:
