@@ -35,13 +35,13 @@ A configured remote wins over a host of the same name. At least one of the two
 is a device or image; the other may be an object of any remote, which is then
 moved as a whole.
 
-DST must exist and be as large as SRC. --truncate creates an image file, or gives
-it the size of SRC; a device is never created and never changes its size.
+DST must exist and be as large as SRC. --truncate creates an image file, or
+gives it the size of SRC; a device is never created and never changes its size.
 The target is always compared and updated, whatever times and sizes say. What is
 in use is refused, as are names that do not exist.
 
-On a terminal it asks, once, before it overwrites a device with something known on
-it that SRC does not have.
+On a terminal it asks, once, before it overwrites a device with something known
+on it that SRC does not have.
 
 Flags of rclone that matter here:
   -n, --dry-run       write nothing, and tell what would be moved
@@ -50,9 +50,9 @@ Flags of rclone that matter here:
       --bwlimit       limit what crosses the network
 
 Exit codes: 0 the target has the content of the source and is durable (with
---dry-run: the copy would begin); 1 other errors, among them a difference found by
---verify; 2 wrong usage; 4 SRC or DST does not exist; 5 connections failed;
-6 refused, or a read or write failed.`
+--dry-run: nothing speaks against the copy); 1 other errors, among them a
+difference found by --verify; 2 wrong usage; 4 SRC or DST does not exist;
+5 connections failed; 6 refused, or a read or write failed.`
 
 const examples = `  # Push an image to a device of a host, then again after it has changed
   rclone-blockdev blocksync disk.img root@vmhost:/dev/vg0/vm
@@ -74,13 +74,12 @@ func Command() *cobra.Command {
 	opt := Options{BlockSize: block.DefaultSize}
 	var compress host.Compress
 	command := &cobra.Command{
-		Use:               "blocksync [flags] SRC DST",
-		Short:             "Sync a block device or image with another one by changed blocks.",
-		Long:              help,
-		Example:           examples,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		ValidArgsFunction: complete,
+		Use:           "blocksync [flags] SRC DST",
+		Short:         "Sync a block device or image with another one by changed blocks.",
+		Long:          help,
+		Example:       examples,
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
 	addFlags(command.Flags(), &opt, &compress)
 	command.RunE = func(command *cobra.Command, args []string) error {

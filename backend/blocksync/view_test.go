@@ -139,3 +139,13 @@ func TestBytesFlag(t *testing.T) {
 		}
 	}
 }
+
+// The help fits on a terminal of 80 columns.
+func TestCommand_Width(t *testing.T) {
+	c := Command()
+	for line := range strings.Lines(c.Long + "\n" + c.Example + "\n" + c.Flags().FlagUsages()) {
+		if n := len(strings.TrimSuffix(line, "\n")); n > columns {
+			t.Errorf("%d characters: %s", n, line)
+		}
+	}
+}
