@@ -65,7 +65,10 @@ func (f *Fs) OpenChunkWriter(ctx context.Context, remote string, src fs.ObjectIn
 	if err != nil {
 		return fs.ChunkWriterInfo{}, nil, classify(err)
 	}
-	t.announce(nil)
+	if err := t.announce(ctx, nil); err != nil {
+		t.abort(nil)
+		return fs.ChunkWriterInfo{}, nil, classify(err)
+	}
 	if err := t.pin(); err != nil {
 		t.abort(nil)
 		return fs.ChunkWriterInfo{}, nil, once(ctx, err)

@@ -130,27 +130,27 @@ func (p *pair) common(ctx context.Context) (int64, error) {
 // compare finds out what a copy from the source to the target would do, without
 // writing anything. streams is how many stripes are worked on at once.
 func compare(ctx context.Context, from, to place, streams int) (*Difference, error) {
-	report := &report{start: time.Now()}
+	plan, report := planOf(ctx), &report{start: time.Now()}
 	p, err := openPair(ctx, from, to)
 	if err != nil {
 		return nil, err
 	}
-	d := &Difference{Source: from.String(), Target: to.String(), BlockSize: block.DefaultSize,
+	d := &Difference{Source: from.String(), Target: to.String(), BlockSize: plan.blockSize(),
 		SourceSize: p.src.opened.Size, TargetSize: p.dst.opened.Size}
 	if d.Scanned, err = p.common(ctx); err == nil {
 		if p.src.opened.Entry.Rotational || p.dst.opened.Entry.Rotational {
 			streams = 1
 		}
+		plan.Meter.begin(report)
 		err = p.stripes(ctx, d.Scanned, streams, report)
 	}
-	report.wire.Add(p.close())
+	p.close()
 	if err != nil {
 		return nil, explain(err)
 	}
-	got := report.res.Receiver
-	d.Equal, d.Changed, d.Zeroed = got.Equal, got.Data, got.Zeroed
-	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Data), blocks(got.Zeroed)
-	d.Wire, d.Took = report.wire.Load(), time.Since(report.start)
+	got := report.outcome()
+	d.Equal, d.Changed, d.Zeroed, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Wire, got.Took
+	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Changed, d.BlockSize), blocks(got.Zeroed, d.BlockSize)
 	found, err := describe(ctx, to, false)
 	if err != nil {
 		return nil, explain(err)
@@ -161,20 +161,24 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 	return d, nil
 }
 
-// blocks is how many blocks n bytes are, of which the last may be short.
-func blocks(n int64) int64 { return (n + block.DefaultSize - 1) / block.DefaultSize }
+// blocks is how many blocks of size bytes n bytes are, of which the last may be
+// short.
+func blocks(n int64, size int) int64 { return (n + int64(size) - 1) / int64(size) }
 
 // stripes compares the first n bytes of the pair.
 func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report) error {
-	stripes := block.Stripes(n, block.DefaultSize)
+	plan := planOf(ctx)
+	stripes := block.Stripes(n, plan.blockSize())
 	todo := make(chan block.Range, len(stripes))
 	for _, r := range stripes {
 		todo <- r
 	}
 	close(todo)
 	work := func(ctx context.Context, p *pair) error {
+		defer report.join(p.src, p.dst)()
+		p.src.s.Watch(plan.Meter.moved)
 		for r := range todo {
-			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, func(int64) {})
+			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))
 			if err != nil {
 				return err
 			}
@@ -195,7 +199,7 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 				fs.Debugf(nil, "going on with fewer streams: %v", err)
 				return nil
 			}
-			defer func() { report.wire.Add(more.close()) }()
+			defer more.close()
 			return work(ctx, more)
 		})
 	}

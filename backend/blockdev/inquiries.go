@@ -66,27 +66,36 @@ func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any
 	if err != nil {
 		return nil, err
 	}
-	p, err := openPair(ctx, a, b)
+	same, err := verify(ctx, a, b)
 	if err != nil {
 		return nil, err
+	}
+	return struct {
+		Equal bool `json:"equal"`
+		rootResult
+	}{true, same}, nil
+}
+
+// verify reads both, and returns the root that they have in common.
+func verify(ctx context.Context, a, b place) (same rootResult, err error) {
+	p, err := openPair(ctx, a, b)
+	if err != nil {
+		return same, err
 	}
 	defer p.close()
 	n, other := p.src.opened.Size, p.dst.opened.Size
 	if n != other && !fs.GetConfig(ctx).IgnoreSize {
-		return nil, fmt.Errorf("%s and %s differ: they have %d and %d bytes", a, b, n, other)
+		return same, fmt.Errorf("%s and %s differ: they have %d and %d bytes", a, b, n, other)
 	}
 	n = min(n, other)
 	first, second, err := p.roots(ctx, n)
 	switch {
 	case err != nil:
-		return nil, explain(err)
+		return same, explain(err)
 	case first != second:
-		return nil, fmt.Errorf("%s and %s differ: their roots are %s and %s", a, b, first, second)
+		return same, fmt.Errorf("%s and %s differ: their roots are %s and %s", a, b, first, second)
 	}
-	return struct {
-		Equal bool `json:"equal"`
-		rootResult
-	}{true, rootResult{first, n, block.DefaultSize}}, nil
+	return rootResult{first, n, block.DefaultSize}, nil
 }
 
 func (f *Fs) rootOf(ctx context.Context, arg []string, _ map[string]string) (any, error) {

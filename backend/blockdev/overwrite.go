@@ -25,9 +25,16 @@ func (t *target) holds() bool {
 
 // announce says what is on a device before it is overwritten: as a notice when the
 // source does not have the same, which is so the first time, and for the record
-// every night. source is nil where nothing is known of it.
-func (t *target) announce(source []string) {
-	content := t.lead.opened.Content
+// every night. source is nil where nothing is known of it. Who has planned the copy
+// may refuse it here.
+func (t *target) announce(ctx context.Context, source []string) error {
+	content, ends := t.lead.opened.Content, Ends{Source: source}
+	if t.lead.opened.Entry.Kind == wire.KindBlock {
+		ends.IDs, ends.Content = t.lead.opened.IDs[:t.lead.opened.Lasting], content
+	}
+	if err := planOf(ctx).ready(ends); err != nil {
+		return err
+	}
 	switch {
 	case t.lead.opened.Entry.Kind != wire.KindBlock:
 	case len(content) == 0:
@@ -41,10 +48,11 @@ func (t *target) announce(source []string) {
 	default:
 		fs.Logf(t.o, "overwriting what is on the device: %s; on the source is %s", strings.Join(content, ", "), strings.Join(source, ", "))
 	}
+	return nil
 }
 
 // announceFrom is announce for a source on a host, which is asked when it matters.
-func (t *target) announceFrom(ctx context.Context, source *lease) {
+func (t *target) announceFrom(ctx context.Context, source *lease) error {
 	var content []string
 	if t.holds() {
 		found, err := source.s.Describe(ctx, source.opened.Path, true)
@@ -59,15 +67,14 @@ func (t *target) announceFrom(ctx context.Context, source *lease) {
 			}
 		}
 	}
-	t.announce(content)
+	return t.announce(ctx, content)
 }
 
 // announceStream is announce for a source that is read once. It returns the source
 // with what was read of it.
-func (t *target) announceStream(in io.Reader, size int64) io.Reader {
+func (t *target) announceStream(ctx context.Context, in io.Reader, size int64) (io.Reader, error) {
 	if !t.holds() {
-		t.announce(nil)
-		return in
+		return in, t.announce(ctx, nil)
 	}
 	first := make([]byte, min(size, signature.HeadSize))
 	n, err := io.ReadFull(in, first)
@@ -75,11 +82,13 @@ func (t *target) announceStream(in io.Reader, size int64) io.Reader {
 	for _, found := range signature.Head(first[:n]) {
 		content = append(content, found.String())
 	}
-	t.announce(content)
+	if err := t.announce(ctx, content); err != nil {
+		return nil, err
+	}
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		in = broken{err}
 	}
-	return io.MultiReader(bytes.NewReader(first[:n]), in)
+	return io.MultiReader(bytes.NewReader(first[:n]), in), nil
 }
 
 // broken is the rest of a source that has failed.

@@ -62,7 +62,7 @@ func TestParts(t *testing.T) {
 // A stream comes in pieces that can be read again, also in other orders, until they are finished.
 func TestReplay(t *testing.T) {
 	data := edges.Contents()[1].Make(2*pieceSize+12345, 1)
-	r := newReplay(bytes.NewReader(data), int64(len(data)), int64(len(data)))
+	r := newReplay(bytes.NewReader(data), int64(len(data)), int64(len(data)), block.DefaultSize)
 	read := func(x *piece) {
 		t.Helper()
 		got := make([]byte, len(x.buf))
@@ -119,7 +119,7 @@ func TestReplay_Ends(t *testing.T) {
 		"long":   {bytes.NewReader(make([]byte, pieceSize+101)), wire.CodeSource},
 		"broken": {io.MultiReader(bytes.NewReader(make([]byte, pieceSize+99)), iotest.ErrReader(failure)), failure},
 	} {
-		r := newReplay(c.in, pieceSize+100, pieceSize+100)
+		r := newReplay(c.in, pieceSize+100, pieceSize+100, block.DefaultSize)
 		var errs []error
 		for range 2 {
 			x, err := r.next(t.Context())
@@ -133,7 +133,7 @@ func TestReplay_Ends(t *testing.T) {
 			t.Errorf("%s: %v", name, errs)
 		}
 	}
-	empty := newReplay(bytes.NewReader(nil), 0, 0)
+	empty := newReplay(bytes.NewReader(nil), 0, 0, block.DefaultSize)
 	if x, err := empty.next(t.Context()); err != nil || x == nil || x.Complete() != nil {
 		t.Errorf("an empty stream has no piece: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 type replay struct {
 	in     *delta.Stream
 	length int64         // bytes to be sent
+	unit   int           // block size in bytes
 	turn   chan struct{} // holds a token while no piece is being read
 
 	mu    sync.Mutex
@@ -24,9 +25,9 @@ type replay struct {
 	free  [][]byte // memory of pieces; hold mu
 }
 
-// newReplay sends length bytes of the size that in should give.
-func newReplay(in io.Reader, size, length int64) *replay {
-	r := &replay{in: delta.NewStream(in, size), length: length, turn: make(chan struct{}, 1)}
+// newReplay sends length bytes of the size that in should give, in blocks of unit bytes.
+func newReplay(in io.Reader, size, length int64, unit int) *replay {
+	r := &replay{in: delta.NewStream(in, size), length: length, unit: unit, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	return r
 }
@@ -120,7 +121,7 @@ type piece struct {
 
 // span is the range that x is of.
 func (x *piece) span() block.Range {
-	return block.Range{Offset: x.off, Length: int64(len(x.buf)), BlockSize: block.DefaultSize}
+	return block.Range{Offset: x.off, Length: int64(len(x.buf)), BlockSize: x.r.unit}
 }
 
 // Data says that everything may be data: a stream has no map.

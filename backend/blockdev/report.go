@@ -16,10 +16,47 @@ import (
 // report collects what a transfer did, for the one line at its end.
 type report struct {
 	start time.Time
-	wire  atomic.Int64 // bytes that crossed the network in both directions
+	wire  atomic.Int64 // bytes that crossed the network in both directions, but for those of live
 
-	mu  sync.Mutex
-	res host.Result // hold mu
+	mu   sync.Mutex
+	res  host.Result // hold mu
+	live []*lease    // at work; hold mu
+}
+
+// join counts what crosses the network for leases until left is called, which must
+// be before they are closed.
+func (r *report) join(leases ...*lease) (left func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = append(r.live, leases...)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, l := range leases {
+			r.live = slices.DeleteFunc(r.live, func(other *lease) bool { return other == l })
+			r.wire.Add(l.wire())
+		}
+	}
+}
+
+// crossed is the number of bytes that crossed the network so far.
+func (r *report) crossed() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.wire.Load()
+	for _, l := range r.live {
+		n += l.wire()
+	}
+	return n
+}
+
+// outcome is what was done, after all leases have left.
+func (r *report) outcome() Outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	got := r.res.Receiver
+	return Outcome{Scanned: got.Equal + got.Data + got.Zeroed, Equal: got.Equal, Changed: got.Data, Zeroed: got.Zeroed,
+		Wire: r.wire.Load(), Took: time.Since(r.start)}
 }
 
 func (r *report) add(res *host.Result) {

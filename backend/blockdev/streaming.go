@@ -16,6 +16,7 @@ import (
 // are on their way at once, so that the line is busy while one becomes durable.
 type streaming struct {
 	t      *target
+	plan   *Plan
 	kept   *replay
 	report *report
 	resume *resume
@@ -42,18 +43,16 @@ func (s *streaming) send(ctx context.Context) error {
 				fs.Debugf(s.t.o, "going on with one stream: %v", err)
 				return nil
 			}
-			err = s.pieces(working, l)
-			s.report.wire.Add(l.close())
-			return err
+			defer l.close()
+			return s.pieces(working, l)
 		})
 	}
-	err := g.Wait()
-	s.report.wire.Add(s.t.lead.wire())
-	return err
+	return g.Wait()
 }
 
 // pieces sends pieces until there is none.
 func (s *streaming) pieces(ctx context.Context, l *lease) error {
+	defer s.report.join(l)()
 	for {
 		x, err := s.kept.next(ctx)
 		if x == nil || err != nil {

@@ -265,6 +265,7 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 	entry.ID = identity(t.lead.s, entry)
 	t.o.entry = entry
 	report.log(t.o, t.before)
+	planOf(ctx).done(report.outcome())
 	return nil
 }
 

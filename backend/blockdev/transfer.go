@@ -31,7 +31,7 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 // stripes at once, the frames passing through this process. progress is called
 // with the number of bytes settled, from several goroutines.
 func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, progress func(n int64)) error {
-	c := &copying{from: from, report: &report{start: time.Now()}, resume: newResume(o)}
+	c := &copying{from: from, plan: planOf(ctx), report: &report{start: time.Now()}, resume: newResume(o)}
 	var err error
 	if c.source, err = openSource(ctx, from); err != nil {
 		return classify(err)
@@ -49,13 +49,17 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		c.t.abort(nil)
 		return err
 	}
-	c.t.announceFrom(ctx, c.source)
+	if err := c.t.announceFrom(ctx, c.source); err != nil {
+		c.t.abort(nil)
+		return classify(err)
+	}
 	if err := c.t.pin(); err != nil {
 		c.t.abort(nil)
 		return once(ctx, err)
 	}
-	c.parts = newParts(block.Stripes(min(src.Size(), c.t.lead.opened.Size), block.DefaultSize))
-	limited, progress, outcome := newLimit(ctx).watch(ctx, progress)
+	c.parts = newParts(block.Stripes(min(src.Size(), c.t.lead.opened.Size), c.plan.blockSize()))
+	c.plan.Meter.begin(c.report)
+	limited, progress, outcome := newLimit(ctx).watch(ctx, c.plan.Meter.settle(progress))
 	c.progress = func(n int64) {
 		c.resume.progress()
 		progress(n)
@@ -73,6 +77,7 @@ type copying struct {
 	t        *target
 	source   *lease
 	from     place
+	plan     *Plan
 	parts    *parts
 	report   *report
 	resume   *resume
@@ -106,18 +111,18 @@ func (c *copying) stripes(ctx context.Context) error {
 				fs.Debugf(c.t.o, "going on with fewer streams: %v", err)
 				return nil
 			}
-			err = c.join(ctx, src, dst)
-			c.report.wire.Add(src.close() + dst.close())
-			return err
+			defer dst.close()
+			defer src.close()
+			return c.join(ctx, src, dst)
 		})
 	}
-	err := g.Wait()
-	c.report.wire.Add(c.source.wire() + c.t.lead.wire())
-	return err
+	return g.Wait()
 }
 
 // join does parts until none is left.
 func (c *copying) join(ctx context.Context, src, dst *lease) error {
+	defer c.report.join(src, dst)()
+	src.s.Watch(c.plan.Meter.moved)
 	for {
 		p, ok := c.parts.next()
 		if !ok {
@@ -173,17 +178,21 @@ func (c *copying) distinct() error {
 // receive brings o to the content of in, which can be read only once and is compared
 // on this side.
 func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) error {
-	s := &streaming{report: &report{start: time.Now()}, resume: newResume(o)}
+	s := &streaming{plan: planOf(ctx), report: &report{start: time.Now()}, resume: newResume(o)}
 	var err error
 	if s.t, err = o.openTarget(ctx, src.Size()); err != nil {
 		return classify(err)
 	}
-	in = s.t.announceStream(unthrottled(ctx, in), src.Size())
+	if in, err = s.t.announceStream(ctx, unthrottled(ctx, in), src.Size()); err != nil {
+		s.t.abort(nil)
+		return classify(err)
+	}
 	if err := s.t.pin(); err != nil {
 		s.t.abort(nil)
 		return once(ctx, err)
 	}
-	s.kept = newReplay(in, src.Size(), min(s.t.lead.opened.Size, src.Size()))
+	s.plan.Meter.begin(s.report)
+	s.kept = newReplay(s.plan.Meter.read(in), src.Size(), min(s.t.lead.opened.Size, src.Size()), s.plan.blockSize())
 	defer s.t.interruptible()()
 	err = s.resume.run(ctx, func(ctx context.Context) error { return s.work(ctx, src) }, s.reopen)
 	if err != nil {

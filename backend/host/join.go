@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -53,6 +52,7 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	}
 	var res Result
 	floor := &floorMeter{r: r, progress: progress}
+	patches := &patchMeter{r: r, dry: dry, moved: src.moved}
 	finish := false // the source has said that it is through
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -63,7 +63,7 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 			case wire.TypeWant:
 				return nil
 			case wire.TypePatch:
-				return checkPatch(f, dry)
+				return patches.take(f)
 			case wire.TypeFinish:
 				finish = true
 				return nil
@@ -92,16 +92,6 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 		return nil, err
 	}
 	return &res, res.check(r)
-}
-
-// checkPatch refuses a patch without its data in a transfer, and one with data in a
-// comparison.
-func checkPatch(f *wire.Frame, dry bool) error {
-	encoding, err := f.PatchEncoding()
-	if err == nil && dry != (encoding == wire.EncodingNone) {
-		err = fmt.Errorf("protocol error: the sender sent a patch of encoding %d", encoding)
-	}
-	return err
 }
 
 // relay passes the frames of the running request on to other, until the request
@@ -194,28 +184,4 @@ func (s *Session) limit(ctx context.Context) (stop func()) {
 		unhook()
 		close(stopped)
 	}
-}
-
-// floorMeter turns Advance frames into progress.
-type floorMeter struct {
-	r        block.Range
-	progress func(n int64)
-	done     int64 // bytes reported
-}
-
-func (m *floorMeter) take(f *wire.Frame) error {
-	var a wire.Advance
-	if err := f.Decode(&a); err != nil {
-		return err
-	}
-	if a.Floor > m.r.Extents() {
-		return errors.New("protocol error: the sender settled more extents than there are")
-	}
-	n := min(a.Floor*block.ExtentSize, m.r.Length)
-	if n < m.done {
-		return errors.New("protocol error: the sender took back extents that were settled")
-	}
-	m.progress(n - m.done)
-	m.done = n
-	return nil
 }

@@ -33,6 +33,8 @@ type Session struct {
 	wire   atomic.Int64    // bytes in both directions
 	drain  time.Duration   // drainTime, but for tests
 
+	moved func(data, zeroed int64) // of Watch; owned by the caller
+
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
 	running int   // requests that have not ended; owned by the caller
@@ -299,7 +301,10 @@ func concluded(err error) bool {
 }
 
 // Release gives the session back to its host. What is open is left as it is.
-func (s *Session) Release() { s.host.release(s) }
+func (s *Session) Release() {
+	s.moved = nil
+	s.host.release(s)
+}
 
 // close ends the session.
 func (s *Session) close() {

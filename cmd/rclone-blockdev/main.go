@@ -1,5 +1,6 @@
 // Command rclone-blockdev is rclone with the blockdev backend: all its backends
-// and commands, and the remotes "blockdev:" and "local:" without configuration.
+// and commands, the command blocksync, and the remotes "blockdev:" and "local:"
+// without configuration.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
+	"github.com/rclone-blockdev/rclone-blockdev/backend/blocksync"
 )
 
 // comparing are the commands that exist to compare. They ask for sums only where
@@ -34,6 +36,7 @@ func main() {
 		debug.SetGCPercent(gcPercent)
 	}
 	blockdev.DefaultRemote("local", "local")
+	cmd.Root.AddCommand(blocksync.Command())
 	for _, c := range cmd.Root.Commands() {
 		if slices.Contains(comparing, c.Name()) {
 			c.PreRun = func(*cobra.Command, []string) { blockdev.OfferHashes() }

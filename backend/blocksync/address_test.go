@@ -1,0 +1,54 @@
+package blocksync
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := func(name string) bool { return name == "s3" || name == "blockdev" }
+	local := func(path string) address { return address{host: "localhost", path: path} }
+	for typed, want := range map[string]address{
+		"/dev/sda":                       local("/dev/sda"),
+		"/odd:name":                      local("/odd:name"),
+		"//dev/../dev/sda":               local("/dev/sda"),
+		"disk.img":                       local(filepath.Join(here, "disk.img")),
+		"./a:b":                          local(filepath.Join(here, "a:b")),
+		"dir/a:b":                        local(filepath.Join(here, "dir/a:b")),
+		"../x y'\n":                      local(filepath.Join(here, "../x y'\n")),
+		"-n":                             local(filepath.Join(here, "-n")),
+		"vmhost:/dev/sda":                {host: "vmhost", path: "/dev/sda"},
+		"root@vmhost:/dev/../dev/sda":    {host: "root@vmhost", path: "/dev/sda"},
+		"vmhost:/a:b@c":                  {host: "vmhost", path: "/a:b@c"},
+		"[2001:db8::7]:/dev/sda":         {host: "[2001:db8::7]", path: "/dev/sda"},
+		"root@[2001:db8::7]:/dev/sda":    {host: "root@[2001:db8::7]", path: "/dev/sda"},
+		"localhost:/dev/sda":             local("/dev/sda"),
+		"ssh://vmhost/dev/sda":           {host: "vmhost", path: "/dev/sda"},
+		"ssh://me@vmhost:2222/a%20b?c#d": {host: "me@vmhost:2222", path: "/a%20b?c#d"},
+		"ssh://me@[2001:db8::7]:22/x":    {host: "me@[2001:db8::7]:22", path: "/x"},
+		"s3:bucket/vm.img":               {remote: "s3:bucket/vm.img"},
+		"s3:/bucket/vm.img":              {remote: "s3:/bucket/vm.img"},
+		"s3,region='a:b':bucket/vm.img":  {remote: "s3,region='a:b':bucket/vm.img"},
+		":memory:x":                      {remote: ":memory:x"},
+		":sftp,host=a:/x":                {remote: ":sftp,host=a:/x"},
+		"blockdev:vmhost/dev/sda":        {remote: "blockdev:vmhost/dev/sda"},
+		"me@s3:/dev/sda":                 {host: "me@s3", path: "/dev/sda"},
+	} {
+		if got, err := parse(typed, known); err != nil || got != want {
+			t.Errorf("%q: got %+v, %v; want %+v", typed, got, err, want)
+		}
+	}
+	for _, typed := range []string{"", "vmhost:", "vmhost:dev/sda", "vmhost:/", "vmhost:/dev/", "dir/", "ssh://", "ssh:///dev/sda", "ssh://vmhost",
+		"ssh://vmhost/", "ssh://a:b:c/x", "[2001:db8::7]:x", "@:x"} {
+		var wrong usageError
+		if got, err := parse(typed, known); !errors.As(err, &wrong) {
+			t.Errorf("%q: got %+v, %v", typed, got, err)
+		}
+	}
+}
