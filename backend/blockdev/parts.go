@@ -54,14 +54,19 @@ func newParts(ranges []block.Range) *parts {
 	return p
 }
 
-// next takes the next part to be done.
-func (p *parts) next() (x part, ok bool) {
+// next takes the next part to be done: up to n that were not begun and lie one
+// behind the other are one.
+func (p *parts) next(n int) (x part, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.todo) == 0 {
 		return x, false
 	}
 	x, p.todo = p.todo[0], p.todo[1:]
+	for ; n > 1 && len(p.todo) > 0 && x.counted+p.todo[0].counted == 0 && p.todo[0].Offset == x.Offset+x.Length; n-- {
+		x.Length += p.todo[0].Length
+		p.todo = p.todo[1:]
+	}
 	return x, true
 }
 

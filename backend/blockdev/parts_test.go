@@ -19,10 +19,10 @@ func TestParts(t *testing.T) {
 	p := newParts(block.Stripes(size, block.DefaultSize))
 	shown := int64(0)
 	progress := func(n int64) { shown += n }
-	first, _ := p.next()
+	first, _ := p.next(1)
 	first.meter(progress)(first.Length)
 	p.finish(first)
-	cut, _ := p.next()
+	cut, _ := p.next(1)
 	meter := cut.meter(progress)
 	meter(pieceSize)
 	meter(3 << 20)
@@ -32,7 +32,7 @@ func TestParts(t *testing.T) {
 	}
 	end := int64(block.StripeSize)
 	for {
-		x, ok := p.next()
+		x, ok := p.next(1)
 		if !ok {
 			break
 		}
@@ -50,7 +50,7 @@ func TestParts(t *testing.T) {
 		t.Errorf("%d bytes done, %d shown, want %d", end, shown, size)
 	}
 	p.forget()
-	for x, ok := p.next(); ok; x, ok = p.next() {
+	for x, ok := p.next(1); ok; x, ok = p.next(1) {
 		x.meter(progress)(x.Length)
 		end -= x.Length
 	}
@@ -139,5 +139,34 @@ func TestReplay_Ends(t *testing.T) {
 	}
 	if x, err := empty.next(t.Context()); err != nil || x != nil {
 		t.Errorf("an empty stream has two pieces: %v", err)
+	}
+}
+
+// Parts that lie one behind the other and were not begun can be done as one, others not.
+func TestParts_Together(t *testing.T) {
+	const size = 7*block.StripeSize + 5
+	p := newParts(block.Stripes(size, block.DefaultSize))
+	one, _ := p.next(1)
+	four, _ := p.next(4)
+	if one.Length != block.StripeSize || four.Offset != block.StripeSize || four.Length != 4*block.StripeSize {
+		t.Errorf("%+v and %+v", one, four)
+	}
+	p.giveBack(one) // in pieces, before what lies behind the four
+	pieces, _ := p.next(64)
+	if pieces.Offset != 0 || pieces.Length != block.StripeSize {
+		t.Errorf("%+v was given back", pieces)
+	}
+	four.meter(func(int64) {})(block.StripeSize)
+	p.giveBack(four)
+	begun, _ := p.next(64)
+	if begun.Length != pieceSize || begun.counted != pieceSize {
+		t.Errorf("%+v was begun", begun)
+	}
+	for range block.StripeSize/pieceSize - 1 {
+		p.next(64)
+	}
+	rest, _ := p.next(64)
+	if rest.Offset != 2*block.StripeSize || rest.Length != size-2*block.StripeSize {
+		t.Errorf("%+v is the rest", rest)
 	}
 }

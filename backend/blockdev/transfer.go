@@ -119,12 +119,16 @@ func (c *copying) stripes(ctx context.Context) error {
 	return g.Wait()
 }
 
+// mostTogether is how many stripes are one where nothing is but holes: a terabyte has
+// thousands, and beginning and ending one then costs more than all of its content.
+const mostTogether = 64
+
 // join does parts until none is left.
 func (c *copying) join(ctx context.Context, src, dst *lease) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
-	for {
-		p, ok := c.parts.next()
+	for together := 1; ; {
+		p, ok := c.parts.next(together)
 		if !ok {
 			return nil
 		}
@@ -135,6 +139,11 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 		}
 		c.parts.finish(p)
 		c.report.add(res)
+		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
+			together = min(2*together, mostTogether)
+		} else {
+			together = 1
+		}
 	}
 }
 
