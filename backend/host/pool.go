@@ -92,7 +92,6 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 	}
 	s, err := newSession(ctx, h, conn, stream)
 	if err != nil {
-		h.noteLost(err)
 		h.leave(conn)
 		return nil, err
 	}
