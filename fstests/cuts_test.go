@@ -142,11 +142,16 @@ func (x *trial) moment(ctx context.Context) {
 // of transfers.
 const login = 16 << 10
 
-// disturb plays faults until ctx ends, and says how many.
-func (x *trial) disturb(ctx context.Context) (cuts int64) {
-	for x.relay.Total() < login && ctx.Err() == nil {
+// begun waits until that many bytes have crossed.
+func (x *trial) begun(ctx context.Context, bytes int64) {
+	for x.relay.Total() < bytes && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// disturb plays faults until ctx ends, and says how many.
+func (x *trial) disturb(ctx context.Context) (cuts int64) {
+	x.begun(ctx, login)
 	faults := 1 + x.random.IntN(3)
 	for range faults {
 		x.moment(ctx)

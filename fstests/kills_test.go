@@ -71,8 +71,14 @@ func (l *line) murder(t *testing.T, v victim, f flow, seed uint64) bool {
 	running, client := context.WithCancel(ctx)
 	defer client()
 	ended := make(chan harness.Result, 1)
-	go func() { ended <- f.copy(running, x) }()
-	x.moment(ctx)
+	go func() {
+		ended <- f.copy(running, x)
+		client() // nobody waits for a moment that will not come
+	}()
+	if !v.ends { // before, nothing that goes on is there
+		x.begun(running, 4*login)
+	}
+	x.moment(running)
 	helpers := l.server.Sessions()
 	v.kill(x, client)
 	r := <-ended
