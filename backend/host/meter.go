@@ -25,10 +25,10 @@ func (m *floorMeter) take(f *wire.Frame) error {
 	if err := f.Decode(&a); err != nil {
 		return err
 	}
-	if a.Floor > m.r.Extents() {
+	if a.Settled > m.r.Extents() {
 		return errors.New("protocol error: the sender settled more extents than there are")
 	}
-	n := min(a.Floor*block.ExtentSize, m.r.Length)
+	n := min(a.Settled*block.ExtentSize, m.r.Length)
 	if n < m.done {
 		return errors.New("protocol error: the sender took back extents that were settled")
 	}

@@ -206,3 +206,31 @@ func TestTransfer_Deadlock(t *testing.T) {
 		}
 	}
 }
+
+// What is told as settled is what the receiver has applied, however far the floor is.
+func TestSend_Settled(t *testing.T) {
+	const extents = 2 * Hold
+	source := image(extents*block.ExtentSize, 1)
+	for name, muted := range map[string]bool{"applied": false, "not applied": true} {
+		tr := transfer{src: memdev.FromBytes(source), tgt: memdev.FromBytes(changed(source, 4096, 100, 9)),
+			r: rangeOf(len(source), 4096), window: Window, buffer: 64 << 20, inbox: 1024}
+		if muted {
+			tr.mute = wire.TypeApplied
+		}
+		var last wire.Advance
+		tr.prepare = func(s, _ *link) {
+			s.sent = func(m wire.Message) {
+				if a, ok := m.(*wire.Advance); ok {
+					last = *a
+				}
+			}
+		}
+		synctest.Test(t, func(t *testing.T) {
+			time.AfterFunc(time.Hour, func() { tr.hangUp(errPeer) })
+			tr.join(t.Context())
+		})
+		if want := map[bool]int64{false: extents, true: 0}[muted]; last.Settled != want || last.Floor != extents {
+			t.Errorf("%s: %+v at the end", name, last)
+		}
+	}
+}

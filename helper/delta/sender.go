@@ -42,8 +42,9 @@ type sender struct {
 
 	sum     wire.Summary // owned by run
 	floor   int64        // extents compared; owned by run
-	told    int64        // floor of the last Advance; owned by run
+	told    wire.Advance // the last one; owned by run
 	weight  int          // of the extents compared since; owned by run
+	done    int          // weight of the extents settled since; owned by run
 	waiting int          // extents that keep their data until Blocks come; owned by run
 	root    *block.RootHash
 	scratch *[]byte // data of patch; owned by run
@@ -219,28 +220,30 @@ func (s *sender) settle() {
 		s.sum.Equal += int64(e.length) - e.sentData - e.sentZero
 		s.known[s.oldest%s.window] = nil
 		s.oldest++
+		s.done += e.weight()
 		s.scan.recycle(e)
 	}
 }
 
 // advance tells the receiver the floor, every few extents and at the end, and
 // lets it run a window ahead of the oldest extent that it must still know. A
-// receiver that has used up its window is told at once when there is more.
+// receiver that has used up its window is told at once when there is more. What is
+// settled is for those who show the progress.
 func (s *sender) advance() error {
 	s.mu.Lock()
-	limit := max(s.limit, min(s.oldest+s.window, s.r.Extents()))
-	starved := s.heard == s.limit && limit > s.limit
-	moved := s.floor - s.told
-	due := starved || s.weight >= advanceStep*holesPerExtent || moved > 0 && s.floor == s.r.Extents()
+	now := wire.Advance{Settled: s.oldest, Floor: s.floor, Limit: max(s.limit, min(s.oldest+s.window, s.r.Extents()))}
+	starved := s.heard == s.limit && now.Limit > s.limit
+	due := starved || max(s.weight, s.done) >= advanceStep*holesPerExtent ||
+		now.Floor == s.r.Extents() && s.told.Floor < now.Floor || now.Settled == s.r.Extents() && s.told.Settled < now.Settled
 	if due {
-		s.limit = limit
+		s.limit = now.Limit
 	}
 	s.mu.Unlock()
 	if !due {
 		return nil
 	}
-	s.told, s.weight = s.floor, 0
-	s.advanced = wire.Advance{Floor: s.floor, Limit: limit}
+	s.told, s.weight, s.done = now, 0, 0
+	s.advanced = now
 	return s.link.Write(&s.advanced)
 }
 

@@ -6,20 +6,22 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
 
-// Advance is the progress of the sender: every extent below Floor is settled,
-// being equal, or patched by a frame already sent, or asked for with Want. The
-// receiver may send digests of the extents below Limit.
-type Advance struct{ Floor, Limit int64 } // extents
+// Advance is the progress of the sender. Of every extent below Floor it has said
+// what is to be said first: nothing when it is equal. Every extent below Settled is
+// done with. The receiver may announce extents below Limit.
+type Advance struct{ Settled, Floor, Limit int64 } // extents
 
 func (*Advance) Type() Type { return TypeAdvance }
 func (m *Advance) Validate() error {
-	if m.Floor > m.Limit {
+	if m.Settled > m.Floor || m.Floor > m.Limit {
 		return ErrInvalid
 	}
-	return checkSizes(m.Floor)
+	return checkSizes(m.Settled)
 }
-func (m *Advance) append(b []byte) []byte { return appendInt64(appendInt64(b, m.Floor), m.Limit) }
-func (m *Advance) decode(d *decoder)      { m.Floor, m.Limit = d.int64(), d.int64() }
+func (m *Advance) append(b []byte) []byte {
+	return appendInt64(appendInt64(appendInt64(b, m.Settled), m.Floor), m.Limit)
+}
+func (m *Advance) decode(d *decoder) { m.Settled, m.Floor, m.Limit = d.int64(), d.int64(), d.int64() }
 
 const digestSize = len(block.Digest{})
 

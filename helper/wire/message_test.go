@@ -193,7 +193,8 @@ func TestMessage_Err(t *testing.T) {
 		{"window is negative", &Window{-1}, ErrInvalid},
 
 		{"floor over limit", &Advance{Floor: 2, Limit: 1}, ErrInvalid},
-		{"floor is negative", &Advance{Floor: -1, Limit: 1}, ErrInvalid},
+		{"settled is negative", &Advance{Settled: -1, Limit: 1}, ErrInvalid},
+		{"settled over floor", &Advance{Settled: 2, Floor: 1, Limit: 2}, ErrInvalid},
 		{"no digests", &Digests{}, ErrInvalid},
 		{"part of a digest", &Digests{Sums: make([]byte, 33)}, ErrInvalid},
 		{"many digests", &Digests{Sums: make([]byte, 32*(MaxBatch+1))}, ErrInvalid},

@@ -157,15 +157,15 @@ func TestProtocol_Example(t *testing.T) {
 	s := protocol(t)["Example"]
 	for i, m := range []Message{
 		&Digests{Sums: []byte(sumA)}, &Digests{First: 1, Sums: []byte(sumA + sumB)}, &Want{extent{1}},
-		&Patch{Extent: 2, Runs: []Run{{Zero: true, Count: 1}}}, &Advance{3, 3}, &Blocks{Extent: 1, Sums: make([]byte, 1024)},
-		&Patch{Extent: 1, Runs: []Run{{First: 3, Count: 1}}, Data: make([]byte, 4096)}, &Applied{extent{1}}, &Finish{}, &Finished{},
+		&Patch{Extent: 2, Runs: []Run{{Zero: true, Count: 1}}}, &Advance{1, 3, 3}, &Blocks{Extent: 1, Sums: make([]byte, 1024)},
+		&Patch{Extent: 1, Runs: []Run{{First: 3, Count: 1}}, Data: make([]byte, 4096)}, &Applied{extent{1}}, &Advance{3, 3, 3}, &Finish{}, &Finished{},
 	} {
 		row := s.rows[i]
 		if n := HeaderSize + len(Marshal(nil, m)); !strings.HasPrefix(row[1], name(m)) || row[2] != strconv.Itoa(n) {
 			t.Errorf("%v, but %s has %d bytes", row, name(m), n)
 		}
 	}
-	for _, m := range []Message{&Want{extent{1}}, &Advance{3, 3}} {
+	for _, m := range []Message{&Want{extent{1}}, &Advance{1, 3, 3}} {
 		payload := Marshal(nil, m)
 		want := fmt.Sprintf("%02x 000000 %08x  %x", uint8(m.Type()), len(payload), payload[:8])
 		if !strings.Contains(s.text, want) {

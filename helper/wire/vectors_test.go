@@ -84,7 +84,7 @@ var vectors = []vector{
 	{&Data{Offset: 2, Encoding: EncodingS2, Data: []byte("xyz")}, int2 + "\x02xyz"},
 	{&Hole{Offset: 2, Length: 1 << 20}, int2 + int1M},
 	{&Window{Bytes: 2}, int2},
-	{&Advance{Floor: 2, Limit: 1 << 20}, int2 + int1M},
+	{&Advance{Settled: 1, Floor: 2, Limit: 1 << 20}, "\x00\x00\x00\x00\x00\x00\x00\x01" + int2 + int1M},
 	{&Digests{First: 2, Sums: []byte(sumA + sumB)}, int2 + sumA + sumB},
 	{&Want{extent{2}}, int2},
 	{&Blocks{Extent: 2, Sums: []byte("abcdefgh")}, int2 + "abcdefgh"},

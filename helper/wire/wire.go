@@ -24,7 +24,7 @@
 // sender having the source and the receiver the target of one range:
 //
 //	receiver  Digests     extent digests in order, up to the limit of the last Advance
-//	sender    Advance     extents below the floor are settled, digests may come up to the limit
+//	sender    Advance     how many extents are settled and dealt with, digests may come up to the limit
 //	sender    Want        the receiver's block digests of an extent, please
 //	receiver  Blocks      those, truncated
 //	sender    Patch       the runs of an extent that differ, and its whole digest
@@ -111,7 +111,7 @@ const (
 	TypeData     Type = 0x30 // H: bytes at an offset, for Read and Ping
 	TypeHole     Type = 0x31 // H: zeros at an offset, for Read
 	TypeWindow   Type = 0x32 // C: more bytes may be sent, for Read
-	TypeAdvance  Type = 0x38 // S: floor and limit
+	TypeAdvance  Type = 0x38 // S: what is settled, floor and limit
 	TypeDigests  Type = 0x39 // R: extent digests
 	TypeWant     Type = 0x3a // S: an extent
 	TypeBlocks   Type = 0x3b // R: truncated block digests of an extent

@@ -161,7 +161,7 @@ func TestWriter_WriteAllocations(t *testing.T) {
 	for i := range 8 {
 		patch.Runs = append(patch.Runs, Run{First: uint16(2 * i), Count: 1})
 	}
-	for _, m := range []Message{digests, blocks, patch, &Want{extent{2}}, &Advance{1, 2}, &Data{Data: make([]byte, 1<<18)}} {
+	for _, m := range []Message{digests, blocks, patch, &Want{extent{2}}, &Advance{0, 1, 2}, &Data{Data: make([]byte, 1<<18)}} {
 		if n := testing.AllocsPerRun(100, func() {
 			if err := w.Write(m); err != nil {
 				t.Fatal(err)
