@@ -219,6 +219,9 @@ func TestSend_Settled(t *testing.T) {
 		}
 		var last wire.Advance
 		tr.prepare = func(s, _ *link) {
+			if muted {
+				time.AfterFunc(time.Hour, func() { tr.hangUp(errPeer) })
+			}
 			s.sent = func(m wire.Message) {
 				if a, ok := m.(*wire.Advance); ok {
 					last = *a
@@ -226,7 +229,6 @@ func TestSend_Settled(t *testing.T) {
 			}
 		}
 		synctest.Test(t, func(t *testing.T) {
-			time.AfterFunc(time.Hour, func() { tr.hangUp(errPeer) })
 			tr.join(t.Context())
 		})
 		if want := map[bool]int64{false: extents, true: 0}[muted]; last.Settled != want || last.Floor != extents {
