@@ -115,12 +115,16 @@ func ended(ctx context.Context, err error) error {
 func (s *sender) run(ctx context.Context) error {
 	var cur *extent // the next extent in order, when it is scanned
 	for {
-		if err := s.answer(); err != nil {
+		more, err := s.answer()
+		if err != nil {
 			return err
 		}
 		s.settle()
 		if err := s.advance(); err != nil {
 			return err
+		}
+		if more {
+			continue
 		}
 		if cur == nil && s.floor < s.r.Extents() {
 			cur = s.scan.pick(s.floor)
@@ -247,26 +251,21 @@ func (s *sender) advance() error {
 	return s.link.Write(&s.advanced)
 }
 
-// answer sends what the receiver asked for.
-func (s *sender) answer() error {
-	for {
-		e, st := s.nextReady()
-		var err error
-		switch st {
-		case stateScanned:
-			return nil
-		case stateResent:
-			err = s.resend(e)
-		default:
-			if !s.once && e.data != nil {
-				s.waiting--
-			}
-			err = s.sendPatch(e, againstBlocks)
-		}
-		if err != nil {
-			return err
-		}
+// answer sends what the receiver asked for first; more tells that it did. It is one
+// extent at a time, since a slow line takes long for each and others wait to see the
+// progress.
+func (s *sender) answer() (more bool, err error) {
+	e, st := s.nextReady()
+	switch st {
+	case stateScanned:
+		return false, nil
+	case stateResent:
+		return true, s.resend(e)
 	}
+	if !s.once && e.data != nil {
+		s.waiting--
+	}
+	return true, s.sendPatch(e, againstBlocks)
 }
 
 // nextReady takes an extent from ready; stateScanned means that there is none.
