@@ -16,7 +16,7 @@ import (
 // report collects what a transfer did, for the one line at its end.
 type report struct {
 	start time.Time
-	wire  atomic.Int64 // bytes that crossed the network in both directions, but for those of live
+	wire  atomic.Int64 // bytes that crossed the network in both directions, as far as leases were asked
 
 	mu   sync.Mutex
 	res  host.Result // hold mu
@@ -43,11 +43,10 @@ func (r *report) join(leases ...*lease) (left func()) {
 func (r *report) crossed() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.wire.Load()
 	for _, l := range r.live {
-		n += l.wire()
+		r.wire.Add(l.wire())
 	}
-	return n
+	return r.wire.Load()
 }
 
 // outcome is what was done, after all leases have left.
