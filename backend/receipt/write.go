@@ -27,6 +27,8 @@ type Keeper struct {
 	name string // of its files, without the extension; empty to make one at the end
 	r    block.Range
 
+	temp string // name of f, where the system cannot remove what is open
+
 	mu   sync.Mutex
 	f    *os.File // digest i at i*32; hold mu
 	have []uint64 // bit i: there is a digest of extent i; hold mu
@@ -50,8 +52,13 @@ func Keep(path string, size int64, blockSize int) (*Keeper, error) {
 	}
 	k.have = make([]uint64, (k.r.Extents()+63)/64)
 	var err error
-	k.f, err = os.CreateTemp(k.dir, ".blockdev-*.tmp")
-	return k, err
+	if k.f, err = os.CreateTemp(k.dir, ".blockdev-*.tmp"); err != nil {
+		return nil, err
+	}
+	if os.Remove(k.f.Name()) != nil { // else it goes with the program, however that ends
+		k.temp = k.f.Name()
+	}
+	return k, nil
 }
 
 // Add takes in the digests of range r of the device, all of its extents.
@@ -105,6 +112,11 @@ func (k *Keeper) Write(r *Receipt, h manifest.Header) (path string, err error) {
 	if err := manifest.Store(file, func(w io.Writer) error { return k.manifest(w, h) }); err != nil {
 		return "", err
 	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file) // nothing names it
+		}
+	}()
 	m, err := manifest.Open(file)
 	if err != nil {
 		return "", err
@@ -195,5 +207,7 @@ func Name(device string, at time.Time) string {
 // Close ends collecting.
 func (k *Keeper) Close() {
 	_ = k.f.Close()
-	_ = os.Remove(k.f.Name())
+	if k.temp != "" {
+		_ = os.Remove(k.temp)
+	}
 }
