@@ -29,15 +29,10 @@ type side struct {
 // on it; "-" is a manifest on standard input, and a pipe is one as well.
 func (c *call) open(ctx context.Context, name string) (*side, error) {
 	if name == "-" {
-		return spool(ctx, c.In, "standard input")
+		return spool(ctx, func() (*os.File, error) { return c.In, nil }, "standard input")
 	}
 	if info, err := os.Stat(name); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return spool(ctx, f, name)
+		return spool(ctx, func() (*os.File, error) { return os.Open(name) }, name)
 	}
 	if isManifest(name) {
 		m, err := manifest.Open(name)
@@ -102,13 +97,19 @@ func isManifest(name string) bool {
 
 // spool reads a manifest from a stream. Who writes it may take long: when ctx ends it is
 // not waited for, and the read goes with the program.
-func spool(ctx context.Context, f *os.File, name string) (*side, error) {
+func spool(ctx context.Context, open func() (*os.File, error), name string) (*side, error) {
 	type outcome struct {
 		m   *manifest.File
 		err error
 	}
 	ended := make(chan outcome, 1)
 	go func() {
+		f, err := open() // of a pipe, it waits for who writes
+		if err != nil {
+			ended <- outcome{nil, err}
+			return
+		}
+		defer f.Close()
 		m, err := manifest.Spool(f, name)
 		ended <- outcome{m, err}
 	}()

@@ -19,7 +19,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/manifest"
 )
 
-// command runs a command with nothing on standard input.
+// runTool runs a command with nothing on standard input.
 func runTool(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	null, err := os.Open(os.DevNull)
@@ -115,13 +115,14 @@ func TestCompare(t *testing.T) {
 	for _, size := range edges.Sizes() {
 		a := edges.Contents()[2].Make(size, 1)
 		pathA := put(t, "a.img", a)
+		manA := made(t, pathA)
 		for _, target := range edges.Targets(a) {
 			if target.Data == nil {
 				continue
 			}
 			b := target.Data
 			pathB := put(t, "b.img", b)
-			manA, manB := made(t, pathA), made(t, pathB)
+			manB := made(t, pathB)
 			exact := spansOf(a, b, 4096)
 			for name, pair := range map[string][2]string{
 				"images": {pathA, pathB}, "image and manifest": {pathA, manB}, "manifest and image": {manA, pathB}, "manifests": {manA, manB},
