@@ -4,9 +4,13 @@ import (
 	"errors"
 	"io"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
+
+// Source is an open object as package delta reads it.
+func Source(o *device.Object) delta.Source { return source{o} }
 
 // source is an open object as it is read for somebody else. To the system, a
 // file that was cut since it was opened looks like one that ends in a hole: its

@@ -12,6 +12,7 @@ import (
 	"github.com/rclone/rclone/fs"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -72,6 +73,11 @@ func (f *Fs) OpenChunkWriter(ctx context.Context, remote string, src fs.ObjectIn
 	if err := t.pin(); err != nil {
 		t.abort(nil)
 		return fs.ChunkWriterInfo{}, nil, once(ctx, err)
+	}
+	end := func() receipt.End { return streamEnd(src) }
+	if err := t.keepReceipt(ctx, end, src.Size(), block.DefaultSize, report.start); err != nil {
+		t.abort(nil)
+		return fs.ChunkWriterInfo{}, nil, err
 	}
 	streams := t.streams(false)
 	w := &chunkWriter{t: t, src: src, report: report, free: make(chan *lease, streams), room: streams - 1, stop: t.interruptible()}
@@ -208,12 +214,14 @@ func (w *chunkWriter) Close(ctx context.Context) error {
 	if !w.end() {
 		return nil
 	}
+	defer w.t.endReceipt()
 	return classify(w.t.commit(ctx, w.src, w.report))
 }
 
 // Abort leaves what existed as it is now.
 func (w *chunkWriter) Abort(ctx context.Context) error {
 	if w.end() {
+		defer w.t.endReceipt()
 		w.mu.Lock()
 		err := cmp.Or(w.err, errAborted)
 		w.mu.Unlock()

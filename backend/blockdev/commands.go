@@ -13,9 +13,10 @@ import (
 // command is a backend command: its help, the arguments it takes, and what it
 // does. What run returns is printed as JSON.
 type command struct {
-	help fs.CommandHelp
-	args []string
-	run  func(f *Fs, ctx context.Context, arg []string, opt map[string]string) (any, error)
+	help  fs.CommandHelp
+	args  []string
+	alone string // option that stands in for the last argument
+	run   func(f *Fs, ctx context.Context, arg []string, opt map[string]string) (any, error)
 }
 
 // commands are in the order of the manual.
@@ -66,10 +67,41 @@ backend, or as a local path. Different content or sizes are an error. With
 
 ` + "```console" + `
 rclone backend verify blockdev:host/dev sda blockdev:standby/dev/sdb
+` + "```" + `
+
+With a receipt there is no second argument: the device is compared with what the
+receipt says of the copy, and each range that differs is named, to the MiB.
+
+` + "```console" + `
+rclone backend verify -o receipt=sda.json blockdev:host/dev sda
 ` + "```",
+		Opts: map[string]string{"receipt": "File of the receipt, beside which is its manifest"},
 	},
-	args: []string{"name", "other remote"},
-	run:  (*Fs).verify,
+	args:  []string{"name", "other remote"},
+	alone: "receipt",
+	run:   (*Fs).verify,
+}, {
+	help: fs.CommandHelp{
+		Name:  "receipts",
+		Short: "List the receipts of a device, show one, or compare two.",
+		Long: `Receipts are what copies with the option receipt leave behind. Without further
+options all of the device are listed, the oldest first, each with how much has
+changed since the one before. No host is asked. With show the whole of one is
+printed; with from and to the ranges that have changed between two, to the MiB.
+
+` + "```console" + `
+rclone backend receipts blockdev:host/dev sda -o dir=/var/lib/receipts
+rclone backend receipts blockdev:host/dev sda -o from=monday.json -o to=friday.json
+` + "```",
+		Opts: map[string]string{
+			"dir":  "Directory of the receipts, that of the option receipt by default",
+			"show": "File to show, in that directory or with a path",
+			"from": "File of the earlier one to compare",
+			"to":   "File of the later one to compare",
+		},
+	},
+	args: []string{"name"},
+	run:  (*Fs).receipts,
 }, {
 	help: fs.CommandHelp{
 		Name:  "root",
@@ -154,6 +186,9 @@ func (f *Fs) Command(ctx context.Context, name string, arg []string, opt map[str
 		return nil, fs.ErrorCommandNotFound
 	}
 	c := commands[i]
+	if _, ok := opt[c.alone]; ok && c.alone != "" {
+		c.args = c.args[:len(c.args)-1]
+	}
 	if len(arg) != len(c.args) {
 		return nil, fmt.Errorf("takes %s after the remote, not %d: see rclone backend help %s", arguments(c.args), len(arg), Name)
 	}

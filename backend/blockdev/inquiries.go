@@ -61,7 +61,10 @@ type rootResult struct {
 
 // verify has an error of no class for what differs, so that rclone ends with 1, as
 // check does, and not as for a refusal.
-func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any, error) {
+func (f *Fs) verify(ctx context.Context, arg []string, opt map[string]string) (any, error) {
+	if file, ok := opt["receipt"]; ok {
+		return f.verifyReceipt(ctx, arg[0], file)
+	}
 	a, b, err := f.two(ctx, arg)
 	if err != nil {
 		return nil, err

@@ -2,9 +2,12 @@ package blockdev
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 )
 
 const manual = "../../docs/blockdev.md"
@@ -32,6 +35,10 @@ func TestDocs_Commands(t *testing.T) {
 		}
 		if row := metadata[f.key]; f.state != (row == nil) || row != nil && (row[2] != f.help || row[4] != f.example) {
 			t.Errorf("metadata: %s is in the manual as %q", f.key, row)
+		}
+		value := device.Values([]device.Property{{Key: f.key, Value: f.example}})[f.key]
+		if want := map[factKind]any{factNumber: int64(0), factFlag: false, factList: []string{}}[f.kind]; want != nil && reflect.TypeOf(value) != reflect.TypeOf(want) {
+			t.Errorf("%s is %T in JSON, the manual says %s", f.key, value, f.kind)
 		}
 		delete(all, f.key)
 		delete(metadata, f.key)

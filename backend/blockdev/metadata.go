@@ -2,11 +2,11 @@ package blockdev
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/rclone/rclone/fs"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -115,34 +115,13 @@ func describe(ctx context.Context, p place, look bool) (found []wire.Property, e
 	return found, err
 }
 
-// values are properties as JSON has them. What this release does not know stays
-// text.
+// values are properties as JSON has them.
 func values(found []wire.Property) map[string]any {
-	kinds := map[string]factKind{}
-	for _, f := range facts {
-		kinds[f.key] = f.kind
+	all := make([]device.Property, len(found))
+	for i, p := range found {
+		all[i] = device.Property(p)
 	}
-	out := map[string]any{}
-	for _, p := range found {
-		switch kinds[p.Key] {
-		case factList:
-			list, _ := out[p.Key].([]string)
-			out[p.Key] = append(list, p.Value)
-			continue
-		case factNumber:
-			if n, err := strconv.ParseInt(p.Value, 10, 64); err == nil {
-				out[p.Key] = n
-				continue
-			}
-		case factFlag:
-			if v, err := strconv.ParseBool(p.Value); err == nil {
-				out[p.Key] = v
-				continue
-			}
-		}
-		out[p.Key] = p.Value
-	}
-	return out
+	return device.Values(all)
 }
 
 var _ fs.Metadataer = (*Object)(nil)

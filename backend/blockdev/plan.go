@@ -23,6 +23,10 @@ type Plan struct {
 	// Done is called when the target is complete.
 	Done func(Outcome)
 
+	// Receipt is the file or directory for the receipt of the copy, in place of what the
+	// option of the target says.
+	Receipt string
+
 	// Meter runs while a copy or comparison does.
 	Meter Meter
 }
@@ -42,6 +46,7 @@ type Outcome struct {
 	Zeroed  int64 // made zero
 	Wire    int64 // crossed the network in both directions
 	Took    time.Duration
+	Receipt string // file, when one was written
 }
 
 type planKey struct{}

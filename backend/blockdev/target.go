@@ -117,6 +117,8 @@ type target struct {
 	lead *lease
 
 	before wire.Entry // the target when it was opened first
+
+	receipt *receipting // nil when none is wanted
 }
 
 // openTarget opens o for a source of size bytes. The helper refuses here, before
@@ -198,6 +200,7 @@ func (t *target) reopen(ctx context.Context) (void bool, err error) {
 		return false, err
 	}
 	t.lead = again
+	t.keep(again)
 	return void, nil
 }
 
@@ -247,7 +250,11 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 	req := t.req
 	req.Lead, req.Path = false, t.lead.opened.Path
 	req.Expect, req.Pins = "", nil // proved by the claim
-	return take(ctx, t.at, &req)
+	l, err := take(ctx, t.at, &req)
+	if err == nil {
+		t.keep(l)
+	}
+	return l, err
 }
 
 // commit completes the target, which now has the content of src, and looks at
@@ -265,15 +272,17 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 	entry.ID = identity(t.lead.s, entry)
 	t.o.entry = entry
 	report.log(t.o, t.before)
-	planOf(ctx).done(report.outcome())
-	return nil
+	outcome := report.outcome()
+	outcome.Receipt, err = t.writeReceipt(ctx, report)
+	planOf(ctx).done(outcome)
+	return err
 }
 
 // abort ends a transfer that failed with err: what existed stays as it is now, a
 // new image is removed. After a lost connection it stays under its hidden name,
 // for the next try to go on from.
 func (t *target) abort(err error) {
-	if err != nil && !t.isNew() {
+	if err != nil && !t.isNew() && !errors.Is(err, errReceipt) {
 		fs.Errorf(t.o, "stopped before the end: the target is partly updated; the same command completes it")
 	}
 	if isLost(err) {

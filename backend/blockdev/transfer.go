@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -57,6 +58,12 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		c.t.abort(nil)
 		return once(ctx, err)
 	}
+	end := func() receipt.End { return c.source.receiptEnd(ctx, from) }
+	if err := c.t.keepReceipt(ctx, end, src.Size(), c.plan.blockSize(), c.report.start); err != nil {
+		c.t.abort(nil)
+		return err
+	}
+	defer c.t.endReceipt()
 	c.parts = newParts(block.Stripes(min(src.Size(), c.t.lead.opened.Size), c.plan.blockSize()))
 	c.plan.Meter.begin(c.report)
 	limited, progress, outcome := newLimit(ctx).watch(ctx, c.plan.Meter.settle(progress))
@@ -200,6 +207,12 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 		s.t.abort(nil)
 		return once(ctx, err)
 	}
+	end := func() receipt.End { return streamEnd(src) }
+	if err := s.t.keepReceipt(ctx, end, src.Size(), s.plan.blockSize(), s.report.start); err != nil {
+		s.t.abort(nil)
+		return err
+	}
+	defer s.t.endReceipt()
 	s.plan.Meter.begin(s.report)
 	s.kept = newReplay(s.plan.Meter.read(in), src.Size(), min(s.t.lead.opened.Size, src.Size()), s.plan.blockSize())
 	defer s.t.interruptible()()

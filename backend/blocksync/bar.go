@@ -9,6 +9,8 @@ import (
 
 	"github.com/rclone/rclone/fs/log"
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/progress"
 )
 
 // barWidth is that of the bar itself, barRoom that of what the library adds to it
@@ -96,12 +98,9 @@ func (b *bar) end(r *result, err error) {
 
 // described is the line in front of the bar, which has the percentage itself.
 func (s state) described() string {
-	left := "-"
-	if d, ok := s.eta(); ok {
-		left = rounded(d).String()
-	}
 	const room = columns - 1 - barWidth - barRoom
 	text := fmt.Sprintf("%s/%s %s/s sent %s chg %d%% zero %d%% ETA %s",
-		short(s.Settled), short(s.size), short(int64(s.rate())), short(s.sent()), s.percent(s.Changed), s.percent(s.Zeroed), left)
+		progress.Short(s.Settled), progress.Short(s.size), progress.Short(int64(s.rate())), progress.Short(s.sent()),
+		s.percent(s.Changed), s.percent(s.Zeroed), s.pace().Left())
 	return text[:min(len(text), room)]
 }

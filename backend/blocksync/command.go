@@ -101,6 +101,7 @@ func addFlags(flags *pflag.FlagSet, opt *Options, compress *host.Compress) {
 	flags.BoolVar(&opt.Sudo, "sudo", false, "be root by sudo on the hosts of both ends")
 	flags.Var(compress, "compress", "on the wire")
 	flags.BoolVar(&opt.JSON, "json", false, "print events as JSON, one on each line")
+	flags.StringVar(&opt.Receipt, "receipt", "", "leave a receipt of the copy in `FILE`")
 	flags.BoolVar(&opt.Yes, "yes", false, "overwrite a device without asking")
 }
 

@@ -24,6 +24,7 @@ func (j *job) copy(ctx context.Context) error {
 	plan := &blockdev.Plan{
 		BlockSize: int(j.opt.BlockSize),
 		Ready:     j.ready,
+		Receipt:   j.opt.Receipt,
 		Done:      func(o blockdev.Outcome) { j.result.Outcome = o },
 	}
 	ctx = blockdev.WithPlan(ctx, plan)

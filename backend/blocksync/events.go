@@ -59,6 +59,7 @@ type resultEvent struct {
 	Estimate      *float64  `json:"estimate,omitempty"` // seconds, of a dry run
 	Whole         bool      `json:"whole"`              // all was moved, not by blocks
 	Root          string    `json:"root,omitempty"`     // of both ends, with --verify
+	Receipt       string    `json:"receipt,omitempty"`  // file, when one was written
 }
 
 // events is the view of --json.
@@ -100,7 +101,7 @@ func (v *events) every() time.Duration { return time.Second }
 func (v *events) progress(s state) {
 	e := &progressEvent{Event: "progress", Time: time.Now(), Done: s.Settled, Size: s.size, Changed: s.Changed, Zeroed: s.Zeroed,
 		Wire: s.Wire, Rate: int64(s.rate())}
-	if left, ok := s.eta(); ok {
+	if left, ok := s.pace().ETA(); ok {
 		e.ETA = new(left.Seconds())
 	}
 	v.emit(e)
@@ -108,7 +109,7 @@ func (v *events) progress(s state) {
 
 func (v *events) end(r *result, err error) {
 	e := &resultEvent{Event: "end", Time: time.Now(), OK: err == nil, DryRun: r.dry, Scanned: r.Scanned, Equal: r.Equal, Changed: r.Changed, Zeroed: r.Zeroed,
-		ChangedBlocks: r.blocks(r.Changed), ZeroedBlocks: r.blocks(r.Zeroed), Wire: r.Wire, Rate: int64(r.rate()), Took: r.Took.Seconds(), Whole: r.whole, Root: r.root}
+		ChangedBlocks: r.blocks(r.Changed), ZeroedBlocks: r.blocks(r.Zeroed), Wire: r.Wire, Rate: int64(r.rate()), Took: r.Took.Seconds(), Whole: r.whole, Root: r.root, Receipt: r.Receipt}
 	if err != nil {
 		e.Error = err.Error()
 	}

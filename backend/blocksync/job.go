@@ -33,6 +33,7 @@ type Options struct {
 	Compress  *host.Compress // nil for what is configured
 	JSON      bool
 	Yes       bool
+	Receipt   string // file or directory
 }
 
 // job is one run of the command.
@@ -75,6 +76,8 @@ func (j *job) check() error {
 		return wrong("--truncate gives the target the size of the source, --ignore-size lets it have another one: use one of them")
 	case j.opt.Verify && j.ci.DryRun:
 		return wrong("--verify compares what was copied, and --dry-run copies nothing: use one of them")
+	case j.opt.Receipt != "" && j.ci.DryRun:
+		return wrong("--receipt tells what was copied, and --dry-run copies nothing: use one of them")
 	case j.opt.JSON && quiet(j.ci):
 		return wrong("--json prints events and --quiet nothing: use one of them")
 	case j.opt.Streams < 0:
@@ -175,6 +178,8 @@ func (j *job) fit() error {
 		return refuse("the size of the source %s is not known", src.typed)
 	case j.opt.Force != "" && !dst.ours(), j.opt.Verify && !(src.ours() && dst.ours()):
 		return refuse("--force and --verify are for devices and images, not for other remotes")
+	case j.opt.Receipt != "" && !dst.ours():
+		return refuse("--receipt is for a target that is a device or image")
 	case j.ci.IgnoreSize && !dst.ours():
 		return refuse("--ignore-size: an object of another remote is always replaced as a whole")
 	case dst.obj == nil && !j.opt.Truncate:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/progress"
 )
 
 // view tells what goes on. Its methods are called from one goroutine at a time, but
@@ -28,19 +29,14 @@ type state struct {
 	elapsed time.Duration
 }
 
-// rate is the bytes compared in a second.
-func (s state) rate() float64 { return float64(s.Settled) / max(s.elapsed.Seconds(), 1e-3) }
-
-// eta is how long it will go on at this rate. Both ends work at once, and what is
-// compared is sent, so this is the rate of the slower one. ok is false as long as
-// there is none.
-func (s state) eta() (d time.Duration, ok bool) {
-	if s.Settled <= 0 {
-		return 0, false
-	}
-	left := float64(max(0, s.size-s.Settled)) / s.rate()
-	return time.Duration(left * float64(time.Second)), left < 1e8
+// pace is how fast it goes. Both ends work at once, and what is compared is sent, so
+// the rate is that of the slower one.
+func (s state) pace() progress.State {
+	return progress.State{Done: s.Settled, Size: s.size, Elapsed: s.elapsed}
 }
+
+// rate is the bytes compared in a second.
+func (s state) rate() float64 { return s.pace().Rate() }
 
 // percent is the share of n in what was compared.
 func (s state) percent(n int64) int64 {
@@ -70,28 +66,7 @@ func (j *job) show(read func() blockdev.Counters) {
 
 // every shows the progress until stop is called.
 func every(v view, size int64, read func() blockdev.Counters) (stop func()) {
-	interval := v.every()
-	if interval == 0 {
-		return func() {}
-	}
-	start, done, ended := time.Now(), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				v.progress(state{read(), size, time.Since(start)})
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-ended
-	}
+	return progress.Every(v.every(), func(elapsed time.Duration) { v.progress(state{read(), size, elapsed}) })
 }
 
 // silent is the view of --quiet: errors are logged by who runs the command.

@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rclone/rclone/fs"
+
 	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/progress"
 )
 
 // Every key of every event is in the manual, and the manual has no others: it is what programs rely on.
@@ -29,7 +32,7 @@ func TestEvents_Documented(t *testing.T) {
 	var out bytes.Buffer
 	v := &events{out: &out}
 	e := &end{typed: "a"}
-	r := &result{Outcome: blockdev.Outcome{Scanned: 4096, Changed: 4096}, blockSize: 4096, root: "00", estimate: time.Second}
+	r := &result{Outcome: blockdev.Outcome{Scanned: 4096, Changed: 4096, Receipt: "r.json"}, blockSize: 4096, root: "00", estimate: time.Second}
 	v.start(&job{src: e, dst: e})
 	v.progress(state{blockdev.Counters{Settled: 1}, 2, time.Second})
 	v.end(r, errors.New("some"))
@@ -69,16 +72,6 @@ func TestEvents_EndOnce(t *testing.T) {
 	}
 }
 
-func TestShort(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0", 1: "1", 999: "999", 1000: "1.0Ki", 4096: "4.0Ki", 10<<10 + 1: "10Ki", 1023 << 10: "1.0Mi", 430 << 20: "430Mi", 1<<40 + 1<<39: "1.5Ti", 1 << 62: "4.0Ei",
-	} {
-		if got := short(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
-}
-
 // What is on a terminal of 80 columns stays on its line, also with the largest numbers.
 func TestState_Width(t *testing.T) {
 	most := state{blockdev.Counters{Settled: 999 << 50, Changed: 999 << 50, Zeroed: 999 << 50, Wire: 999 << 50}, 999 << 50, 999 * time.Hour}
@@ -94,10 +87,10 @@ func TestState_Width(t *testing.T) {
 
 func TestState_ETA(t *testing.T) {
 	s := state{blockdev.Counters{Settled: 256}, 1024, time.Second}
-	if d, ok := s.eta(); !ok || d != 3*time.Second {
+	if d, ok := s.pace().ETA(); !ok || d != 3*time.Second {
 		t.Errorf("%v, %v", d, ok)
 	}
-	if d, ok := (state{size: 1024, elapsed: time.Second}).eta(); ok {
+	if d, ok := (state{size: 1024, elapsed: time.Second}).pace().ETA(); ok {
 		t.Errorf("%v before anything is known", d)
 	}
 }
@@ -146,6 +139,15 @@ func TestCommand_Width(t *testing.T) {
 	for line := range strings.Lines(c.Long + "\n" + c.Example + "\n" + c.Flags().FlagUsages()) {
 		if n := len(strings.TrimSuffix(line, "\n")); n > columns {
 			t.Errorf("%d characters: %s", n, line)
+		}
+	}
+}
+
+// The helper, which has no rclone, writes sizes as rclone does.
+func TestSize(t *testing.T) {
+	for _, n := range []int64{0, 1, 512, 1023, 1024, 1025, 4096, 70001, 1 << 20, 1<<20 + 1, 1<<30 - 1, 643<<20 + 839909, 3 << 40, 5<<50 + 1, 1 << 62} {
+		if got, want := progress.Size(n), fs.SizeSuffix(n).String(); got != want {
+			t.Errorf("%d: %q, rclone writes %q", n, got, want)
 		}
 	}
 }

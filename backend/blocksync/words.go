@@ -6,46 +6,18 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/progress"
 )
 
 // size is n bytes in the units of rclone.
 func size(n int64) string { return fs.SizeSuffix(n).String() }
 
-// short is size in at most six characters, for what changes while one looks at it.
-func short(n int64) string {
-	v, unit := float64(n), ""
-	for _, next := range []string{"Ki", "Mi", "Gi", "Ti", "Pi", "Ei"} {
-		if v < 1000 {
-			break
-		}
-		v, unit = v/1024, next
-	}
-	if unit == "" || v >= 10 {
-		return fmt.Sprintf("%.0f%s", v, unit)
-	}
-	return fmt.Sprintf("%.1f%s", v, unit)
-}
-
-// rounded is a duration without what nobody reads.
-func rounded(d time.Duration) time.Duration {
-	if d < 10*time.Second {
-		return d.Round(100 * time.Millisecond)
-	}
-	return d.Round(time.Second)
-}
-
 // line is the progress on one line of less than 80 characters.
 func (s state) line() string {
-	left := "-"
-	if d, ok := s.eta(); ok {
-		left = rounded(d).String()
-	}
-	percent := int64(100)
-	if s.size > 0 {
-		percent = min(100, s.Settled*100/s.size)
-	}
 	return fmt.Sprintf("%d%% %s/%s %s/s, sent %s, changed %d%%, zero %d%%, ETA %s",
-		percent, short(s.Settled), short(s.size), short(int64(s.rate())), short(s.sent()), s.percent(s.Changed), s.percent(s.Zeroed), left)
+		s.pace().Percent(), progress.Short(s.Settled), progress.Short(s.size), progress.Short(int64(s.rate())), progress.Short(s.sent()),
+		s.percent(s.Changed), s.percent(s.Zeroed), s.pace().Left())
 }
 
 // blocks is how many blocks n bytes are.
@@ -84,7 +56,7 @@ func (r *result) summary() string {
 		fmt.Fprintf(&b, "%sall %s would be moved\n", will, size(r.Changed))
 		return b.String()
 	case r.whole:
-		fmt.Fprintf(&b, "copied %s in %v, %s/s\n", size(r.Scanned), rounded(r.Took), size(int64(r.rate())))
+		fmt.Fprintf(&b, "copied %s in %v, %s/s\n", size(r.Scanned), progress.Rounded(r.Took), size(int64(r.rate())))
 		return b.String()
 	}
 	fmt.Fprintf(&b, "%sscanned %s, equal %s, changed %s (%d blocks), zero %s (%d blocks)\n", will,
@@ -92,11 +64,14 @@ func (r *result) summary() string {
 	fmt.Fprintf(&b, "%s %s, on the wire %s, %s/s, in %v", sent, size(r.Changed), size(r.Wire), size(int64(r.rate())), r.Took.Round(time.Millisecond))
 	switch {
 	case r.dry:
-		fmt.Fprintf(&b, "; the copy would take about %v", rounded(r.estimate))
+		fmt.Fprintf(&b, "; the copy would take about %v", progress.Rounded(r.estimate))
 	case r.speedup() > 0:
 		fmt.Fprintf(&b, ", speed-up %.1f against a full copy", r.speedup())
 	}
 	b.WriteByte('\n')
+	if r.Receipt != "" {
+		fmt.Fprintf(&b, "receipt: %s\n", r.Receipt)
+	}
 	if r.root != "" {
 		fmt.Fprintf(&b, "verified: both ends were read again and have the root %s\n", r.root)
 	}

@@ -53,6 +53,10 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	var res Result
 	floor := &floorMeter{r: r, progress: progress}
 	patches := &patchMeter{r: r, dry: dry, moved: src.moved}
+	var held *tally
+	if !dry {
+		held = dst.tally(r)
+	}
 	finish := false // the source has said that it is through
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -63,7 +67,10 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 			case wire.TypeWant:
 				return nil
 			case wire.TypePatch:
-				return patches.take(f)
+				if err := patches.take(f); err != nil {
+					return err
+				}
+				return held.relayed(f)
 			case wire.TypeFinish:
 				finish = true
 				return nil
@@ -78,7 +85,9 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	g.Go(func() error {
 		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
 			switch f.Type {
-			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
+			case wire.TypeDigests:
+				return held.announced(f)
+			case wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
 				return nil
 			case wire.TypeResend:
 				if !dry {
@@ -91,7 +100,10 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return &res, res.check(r)
+	if err := res.check(r); err != nil {
+		return &res, err
+	}
+	return &res, held.hand(dst, res.Receiver.Root)
 }
 
 // relay passes the frames of the running request on to other, until the request
@@ -138,7 +150,12 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 	}
 	defer dst.settle()
 	defer dst.limit(ctx)()
-	sent, err := delta.Send(ctx, dst, src, r, delta.Window, dst.compression())
+	var link delta.Link = dst
+	held := dst.tally(r)
+	if held != nil {
+		link = tallied{dst, held}
+	}
+	sent, err := delta.Send(ctx, link, src, r, delta.Window, dst.compression())
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +163,10 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 	if err := dst.reply(ctx, &res.Receiver); err != nil {
 		return nil, err
 	}
-	return res, res.check(r)
+	if err := res.check(r); err != nil {
+		return res, err
+	}
+	return res, held.hand(dst, res.Receiver.Root)
 }
 
 // ReceiveFrom is Join with a target in this process. window is in extents.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -33,7 +34,8 @@ type Session struct {
 	wire   atomic.Int64    // bytes in both directions
 	drain  time.Duration   // drainTime, but for tests
 
-	moved func(data, zeroed int64) // of Watch; owned by the caller
+	moved func(data, zeroed int64)                          // of Watch; owned by the caller
+	keep  func(r block.Range, digests []block.Digest) error // of Keep; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -302,7 +304,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved = nil
+	s.moved, s.keep = nil, nil
 	s.host.release(s)
 }
 

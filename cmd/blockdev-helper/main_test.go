@@ -46,6 +46,11 @@ func TestRun(t *testing.T) {
 	}{
 		"none":           {nil, 0, "usage:", ""},
 		"help":           {[]string{"help"}, 0, "usage:", ""},
+		"help of root":   {[]string{"help", "root"}, 0, "Usage: blockdev-helper root", ""},
+		"help of none":   {[]string{"help", "write"}, 2, "", `"write"`},
+		"list":           {[]string{"help"}, 0, "blockdev-helper compare [flags] A B", ""},
+		"tool":           {[]string{"root", "--help"}, 0, "Exit codes: 0", ""},
+		"tool usage":     {[]string{"compare", "a"}, 2, "", "usage: blockdev-helper compare"},
 		"version":        {[]string{"version"}, 0, "protocol", ""},
 		"unknown":        {[]string{"server"}, 2, "", `"server"`},
 		"serve":          {[]string{"serve"}, 0, wire.Magic, ""},

@@ -2,9 +2,6 @@ package delta
 
 import (
 	"context"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -45,49 +42,4 @@ func (a *applier) compare(e *extent, sum *wire.Summary) {
 	}
 	sum.Equal += int64(e.length) - changed
 	e.digest = a.patch.Digest
-}
-
-// progressEvery is the time between two reports of Root.
-const progressEvery = time.Second
-
-// Root reads range r of src and returns its root. progress is called from time to
-// time with the number of bytes done; its error ends the reading.
-func Root(ctx context.Context, src Source, r block.Range, progress func(done int64) error) (block.Digest, error) {
-	scan := newScanner(src, r, Hold, false)
-	root := block.NewRootHash(r)
-	g, working := errgroup.WithContext(ctx)
-	for range scan.workers() {
-		g.Go(func() error { return scan.run(working) })
-	}
-	g.Go(func() error {
-		alive := time.NewTicker(progressEvery) // also while a slow disk is waited for
-		defer alive.Stop()
-		done := int64(0)
-		picked := make(chan struct{})
-		close(picked)
-		for i := int64(0); i < r.Extents(); {
-			more := scan.ready
-			if e := scan.pick(i); e != nil {
-				root.Add(e.digest)
-				done = e.offset + int64(e.length) - r.Offset
-				scan.recycle(e)
-				i++
-				more = picked
-			}
-			select {
-			case <-more:
-			case <-alive.C:
-				if err := progress(done); err != nil {
-					return err
-				}
-			case <-working.Done():
-				return context.Cause(working)
-			}
-		}
-		return nil
-	})
-	if err := g.Wait(); err != nil {
-		return block.Digest{}, ended(ctx, err)
-	}
-	return root.Sum(), nil
 }

@@ -44,10 +44,11 @@ type transfer struct {
 	prepare  func(sender, receiver *link)
 	mute     wire.Type // frames of this type are lost
 	compress wire.Compression
-	dry      bool        // a comparison
-	hangUp   func(error) // breaks the stream; set by join
-	sent     int64       // bytes that the sender wrote; set by join
-	received int64       // bytes that the receiver wrote; set by join
+	dry      bool                                                                                              // a comparison
+	send     func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) // in place of Send
+	hangUp   func(error)                                                                                       // breaks the stream; set by join
+	sent     int64                                                                                             // bytes that the sender wrote; set by join
+	received int64                                                                                             // bytes that the receiver wrote; set by join
 }
 
 // end is how one end of a transfer ended.
@@ -89,6 +90,9 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 		receive = func(ctx context.Context, l Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
 			return CompareReceive(ctx, l, tgt, r, window)
 		}
+	}
+	if tr.send != nil {
+		send = tr.send
 	}
 	var readers, ends sync.WaitGroup
 	readers.Go(func() { sender.read(down, over) })

@@ -2,6 +2,7 @@ package device
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -41,6 +42,38 @@ func Describe(path string, look bool) ([]Property, error) {
 		return p.look(path, info), nil
 	}
 	return p.ids(lastingIDs(info, false)), nil
+}
+
+// Keys of what is not text.
+var (
+	numberKeys = []string{"size", "allocated", "logical-sector-size", "physical-sector-size", "optimal-io-size",
+		"discard-granularity", "discard-max", "write-zeroes-max"}
+	flagKeys = []string{"discard", "thin", "rotational", "removable", "read-only"}
+	listKeys = []string{"holder", "mount", "ids", "content", "in-use"}
+)
+
+// Values are facts as JSON has them, by key: numbers, flags, lists and text. What is not
+// known here stays text.
+func Values(all []Property) map[string]any {
+	out := map[string]any{}
+	for _, p := range all {
+		var value any = p.Value
+		var err error
+		switch {
+		case slices.Contains(listKeys, p.Key):
+			list, _ := out[p.Key].([]string)
+			value = append(list, p.Value)
+		case slices.Contains(numberKeys, p.Key):
+			value, err = strconv.ParseInt(p.Value, 10, 64)
+		case slices.Contains(flagKeys, p.Key):
+			value, err = strconv.ParseBool(p.Value)
+		}
+		if err != nil {
+			value = p.Value
+		}
+		out[p.Key] = value
+	}
+	return out
 }
 
 // properties collects facts.

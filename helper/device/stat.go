@@ -87,3 +87,7 @@ func isPartial(name string) bool {
 	hash, ok2 := strings.CutSuffix(hash, ".partial")
 	return ok && ok2 && len(hash) == 16 && strings.Trim(hash, "0123456789abcdef") == ""
 }
+
+// KernelTree names the tree of the kernel, such as /dev, in which nothing is created,
+// when dir is in one, and is empty otherwise.
+func KernelTree(dir string) string { return kernelTree(dir) }
