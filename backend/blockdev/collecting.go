@@ -35,11 +35,18 @@ type collecting struct {
 	name   string // of the delta
 
 	mu   sync.Mutex
-	w    *deltafile.Writer      // hold mu
-	sent map[int64]block.Digest // of the records of parts that are not finished; hold mu
+	w    *deltafile.Writer  // hold mu
+	sent map[int64]*differing // extents of parts that are not finished; hold mu
 
 	receipt string // file, when it was written
 	root    string // hex
+}
+
+// differing is an extent that was found to differ, and may have a record.
+type differing struct {
+	digest       block.Digest
+	data, length int
+	before       bool // in a try before, when the connection was lost
 }
 
 // open opens the device.
@@ -63,6 +70,11 @@ func (c *collecting) write(ctx context.Context, w io.Writer) (err error) {
 	if c.w, err = deltafile.NewWriter(w, c.base.header(c.size())); err != nil {
 		return err
 	}
+	return c.fill(ctx)
+}
+
+// fill writes all but the header.
+func (c *collecting) fill(ctx context.Context) error {
 	if err := c.resume.run(ctx, c.stripes, c.reopen); err != nil {
 		return err
 	}
@@ -148,25 +160,34 @@ func (c *collecting) part(ctx context.Context, l *lease, r block.Range, squeeze 
 	if err != nil {
 		return err
 	}
-	c.report.add(res)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range r.Extents() {
+		x := c.sent[r.Offset/block.ExtentSize+i]
+		if x == nil {
+			continue
+		}
+		if x.before { // it was counted as equal to what was sent then
+			res.Receiver.Equal -= int64(x.length)
+			res.Receiver.Data += int64(x.data)
+			res.Receiver.Zeroed += int64(x.length - x.data)
+		}
 		delete(c.sent, r.Offset/block.ExtentSize+i)
 	}
+	c.report.add(res)
 	return c.keeper.Add(r, known)
 }
 
-// known are the digests that r is compared with. Of an extent that has a record since a
-// try before, when the connection was lost, that counts: when it has changed again, even
-// back, it must have another one.
+// known are the digests that r is compared with. Of an extent that was found to differ in
+// a try before, that counts: when it has changed again, even back, it must have another
+// record.
 func (c *collecting) known(r block.Range) ([]block.Digest, error) {
 	all, err := c.base.digests(r, c.size())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range all {
-		if d, ok := c.sent[r.Offset/block.ExtentSize+int64(i)]; ok {
-			all[i] = d
+		if x := c.sent[r.Offset/block.ExtentSize+int64(i)]; x != nil {
+			all[i], x.before = x.digest, true
 		}
 	}
 	return all, err
@@ -174,17 +195,20 @@ func (c *collecting) known(r block.Range) ([]block.Digest, error) {
 
 // add writes a record. Extents of zeros have none: the manifest tells.
 func (c *collecting) add(r block.Range, ch *delta.Change, squeeze *compress.Encoder) error {
-	if len(ch.Data) == 0 || ch.Digest == block.ZeroExtent(ch.Length, r.BlockSize) {
-		return nil
-	}
-	rec := &deltafile.Record{Extent: r.Offset/block.ExtentSize + ch.Extent, Digest: ch.Digest, Encoding: ch.Encoding,
-		Runs: deltafile.Joined(nil, ch.Runs), Data: ch.Encoded}
-	if ch.Encoding != wire.EncodingZstd {
-		rec.Encoding, rec.Data = squeeze.Encode(ch.Data)
+	rec := &deltafile.Record{Extent: r.Offset/block.ExtentSize + ch.Extent, Digest: ch.Digest, Encoding: ch.Encoding, Data: ch.Encoded}
+	zero := ch.Digest == block.ZeroExtent(ch.Length, r.BlockSize)
+	if !zero {
+		rec.Runs = deltafile.Joined(nil, ch.Runs)
+		if ch.Encoding != wire.EncodingZstd {
+			rec.Encoding, rec.Data = squeeze.Encode(ch.Data)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sent[rec.Extent] = rec.Digest
+	c.sent[rec.Extent] = &differing{digest: ch.Digest, data: len(ch.Data), length: ch.Length}
+	if zero {
+		return nil
+	}
 	return c.w.Add(rec)
 }
 

@@ -20,7 +20,6 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
 	"github.com/rclone-blockdev/rclone-blockdev/helper"
-	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/manifest"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -92,7 +91,7 @@ func (f *Fs) delta(ctx context.Context, arg []string, opt map[string]string) (an
 		return nil, refuse("%s: the receipt cannot be written: %v", at, err)
 	}
 	defer os.RemoveAll(stage)
-	c := &collecting{o: f.newObject(arg[0], wire.Entry{}), from: at, base: base, report: &report{start: time.Now()}, name: to.full(), sent: map[int64]block.Digest{}}
+	c := &collecting{o: f.newObject(arg[0], wire.Entry{}), from: at, base: base, report: &report{start: time.Now()}, name: to.full(), sent: map[int64]*differing{}}
 	c.resume = newResume(c.o)
 	if err := c.open(ctx); err != nil {
 		return nil, err
