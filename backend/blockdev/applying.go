@@ -172,8 +172,8 @@ func inFolder(ctx context.Context, f fs.Fs, remote, until string) (links []delta
 
 func linkTo(ctx context.Context, o fs.Object) deltafile.Link {
 	name := o.Remote()
-	if info := o.Fs(); info != nil {
-		name = info.Name() + ":" + path.Join(info.Root(), name)
+	if f, ok := o.Fs().(fs.Fs); ok {
+		name = storedName(f, name)
 	}
 	return deltafile.Link{Name: name, Open: func() (io.ReadCloser, error) { return operations.Open(ctx, o) }}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -172,7 +173,18 @@ func newUpload(ctx context.Context, remote string) (*upload, error) {
 }
 
 // full is the name of the object with its remote.
-func (u *upload) full() string { return u.f.Name() + ":" + path.Join(u.f.Root(), u.leaf) }
+func (u *upload) full() string { return storedName(u.f, u.leaf) }
+
+// storedName names a file of a remote, in the same way wherever the command is run.
+func storedName(f fs.Fs, leaf string) string {
+	root := f.Root()
+	if f.Features().IsLocal {
+		if abs, err := filepath.Abs(filepath.FromSlash(root)); err == nil {
+			root = filepath.ToSlash(abs)
+		}
+	}
+	return f.Name() + ":" + path.Join(root, leaf)
+}
 
 // write streams what make writes. Where the remote shows an object before it is whole, it
 // is written under another name first.

@@ -112,7 +112,7 @@ func TestDeltas(t *testing.T) {
 	if err := os.Rename(link(12), dir+"/away"); err != nil {
 		t.Fatal(err)
 	}
-	refused("one is missing", link(12)+`", which is missing`, nil, store)
+	refused("one is missing", link(12)+`", which is missing or not in its place`, nil, store)
 	text, err := os.ReadFile(dir + "/away")
 	if err != nil {
 		t.Fatal(err)

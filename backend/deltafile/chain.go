@@ -170,9 +170,9 @@ func (c *Chain) before(in io.Reader, name string) error {
 func (c *Chain) missing() string {
 	var base struct{ Delta string }
 	if json.Unmarshal(c.Base, &base) == nil && base.Delta != "" {
-		return "it is based on " + fmt.Sprintf("%q", base.Delta) + ", which is missing between them"
+		return "it is based on " + fmt.Sprintf("%q", base.Delta) + ", which is missing or not in its place"
 	}
-	return fmt.Sprintf("a delta that leads to the root %x is missing between them", c.BaseRoot)
+	return fmt.Sprintf("a delta that leads to the root %x is missing between them, or not in its place", c.BaseRoot)
 }
 
 // complete refuses what cannot be: records that the last state does not have, and a full
