@@ -101,7 +101,7 @@ func (c *Chain) last(in io.Reader, name string) error {
 	if err != nil {
 		return err
 	}
-	kept := map[int64]int64{}
+	var kept [][2]int64 // extent and its place, in order: its state tells only at the end how many there may be
 	for {
 		rec, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -109,9 +109,12 @@ func (c *Chain) last(in io.Reader, name string) error {
 		} else if err != nil {
 			return err
 		}
-		if kept[rec.Extent], err = c.keep(rec); err != nil {
+		i := rec.Extent
+		at, err := c.keep(rec)
+		if err != nil {
 			return err
 		}
+		kept = append(kept, [2]int64{i, at})
 	}
 	e, err := r.End(name)
 	if err != nil {
@@ -120,8 +123,8 @@ func (c *Chain) last(in io.Reader, name string) error {
 	c.Header, c.First, c.Last, c.Size, c.Root, c.State = r.Header, name, name, r.Size, e.Root, e.Manifest
 	c.Used++
 	c.at = make([]int64, e.Manifest.Extents()) // as many digests were read
-	for i, at := range kept {
-		c.at[i] = at
+	for _, k := range kept {
+		c.at[k[0]] = k[1]
 	}
 	return nil
 }
