@@ -168,6 +168,35 @@ func TestDeltas_Continue(t *testing.T) {
 	}
 }
 
+// Images of all sizes and contents come back, and each becomes the other.
+func TestDeltas_Sizes(t *testing.T) {
+	dir := t.TempDir()
+	f := here(t, dir)
+	sizes := edges.Sizes()
+	for i, size := range sizes {
+		a := edges.Contents()[1+i%4].Make(size, 1)
+		b := edges.Contents()[i%5].Make(sizes[(i+5)%len(sizes)], 2)
+		x, y := fmt.Sprintf("%s/%d.a", dir, i), fmt.Sprintf("%s/%d.b", dir, i)
+		write(t, dir+"/img", a)
+		if _, err := runCommand(t, f, "delta", nil, "img", x); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir+"/img", b)
+		if _, err := runCommand(t, f, "delta", map[string]string{"since": x}, "img", y); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := runCommand(t, f, "apply", nil, "new", x, y); err != nil {
+			t.Fatalf("%d to %d: %v", len(a), len(b), err)
+		}
+		same(t, dir+"/new", b)
+		write(t, dir+"/old", a)
+		if _, err := runCommand(t, f, "apply", nil, "old", y); err != nil {
+			t.Fatalf("%d to %d: %v", len(a), len(b), err)
+		}
+		same(t, dir+"/old", b)
+	}
+}
+
 // Deltas live on remotes of all kinds.
 func TestDeltas_Remotes(t *testing.T) {
 	secret := t.TempDir()
