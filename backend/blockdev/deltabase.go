@@ -67,10 +67,7 @@ func (b *deltaBase) digests(r block.Range, size int64) ([]block.Digest, error) {
 		if b.m == nil || i >= b.m.Extents() {
 			continue
 		}
-		if _, before := b.m.Range().Extent(i); before != length {
-			continue
-		}
-		var err error
+		var err error // an extent of another length has another digest, whatever it holds
 		if all[k], err = b.m.Digest(i); err != nil {
 			return nil, err
 		}

@@ -147,14 +147,14 @@ func TestUpload(t *testing.T) {
 	much := bytes.Repeat([]byte("data"), 1<<20)
 	for name, tt := range map[string]struct {
 		make func(w io.Writer) error
-		put  func(ctx context.Context, in io.Reader, src fs.ObjectInfo, options ...fs.OpenOption) (fs.Object, error)
+		put  func(store string, in io.Reader, src fs.ObjectInfo) error
 		want error
 	}{
 		"fine": {make: func(w io.Writer) error { _, err := w.Write(much); return err }},
 		"full": {func(w io.Writer) error { _, err := w.Write(much); return err },
-			func(_ context.Context, in io.Reader, _ fs.ObjectInfo, _ ...fs.OpenOption) (fs.Object, error) {
+			func(store string, in io.Reader, src fs.ObjectInfo) error { // leaves what it has
 				_, _ = io.CopyN(io.Discard, in, 1<<20)
-				return nil, full
+				return errors.Join(full, os.WriteFile(store+"/"+src.Remote(), []byte("half"), 0o600))
 			}, full},
 		"fails":          {make: func(w io.Writer) error { _, _ = w.Write(much); return full }, want: full},
 		"fails at once":  {make: func(io.Writer) error { return full }, want: full},
@@ -171,7 +171,9 @@ func TestUpload(t *testing.T) {
 			}
 			seen := ""
 			if tt.put != nil {
-				remote.Features().PutStream = tt.put
+				remote.Features().PutStream = func(_ context.Context, in io.Reader, src fs.ObjectInfo, _ ...fs.OpenOption) (fs.Object, error) {
+					return nil, tt.put(store, in, src)
+				}
 			}
 			u := &upload{remote, "x.delta"}
 			n, err := u.write(t.Context(), func(w io.Writer) error {

@@ -182,6 +182,20 @@ func TestDeliver_Err(t *testing.T) {
 	}
 }
 
+// A receiver that ends with another root has not what was sent.
+func TestDeliver_ErrRoot(t *testing.T) {
+	known := digestsOf(t, image(victimSize, 1))
+	synctest.Test(t, func(t *testing.T) {
+		err := play(func(ctx context.Context, l Link) error {
+			_, err := Deliver(ctx, l, rangeOf(victimSize, 4096), 2, known, func(*wire.Patch) error { return errMissing })
+			return err
+		}, digests(0, known[:2]...), digests(2, known[2:]...), &wire.Finished{Root: known[0]})
+		if !errors.Is(err, wire.CodeCorrupted) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestDeliver_ErrProtocol(t *testing.T) {
 	other, zero := block.Sum([]byte("other")), block.ZeroExtent(block.ExtentSize, 4096)
 	for _, tt := range []struct {
