@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/accounting"
 	"github.com/rclone/rclone/fs/cache"
 	"github.com/rclone/rclone/fs/object"
 	"github.com/rclone/rclone/fs/operations"
@@ -78,7 +79,7 @@ func (f *Fs) apply(ctx context.Context, arg []string, opt map[string]string) (an
 		return nil, fmt.Errorf("option continue: %q is neither true nor false", again)
 	}
 	links, err := findDeltas(ctx, arg[1:], opt["until"])
-	if err != nil || operations.SkipDestructive(ctx, at.String(), "apply deltas") {
+	if err != nil {
 		return nil, err
 	}
 	chain, err := deltafile.Load(links)
@@ -104,6 +105,9 @@ func (f *Fs) apply(ctx context.Context, arg []string, opt map[string]string) (an
 	o, err := f.toWrite(ctx, arg[0])
 	if err != nil {
 		return nil, explain(err)
+	}
+	if operations.SkipDestructive(ctx, at.String(), "apply deltas") { // which were verified
+		return res, nil
 	}
 	plan := &Plan{BlockSize: chain.BlockSize, Done: func(did Outcome) {
 		res.Equal, res.Changed, res.Zeroed, res.Wire, res.Receipt = did.Equal, did.Changed, did.Zeroed, did.Wire, did.Receipt
@@ -175,7 +179,37 @@ func linkTo(ctx context.Context, o fs.Object) deltafile.Link {
 	if f, ok := o.Fs().(fs.Fs); ok {
 		name = storedName(f, name)
 	}
-	return deltafile.Link{Name: name, Open: func() (io.ReadCloser, error) { return operations.Open(ctx, o) }}
+	return deltafile.Link{Name: name, Open: func() (io.ReadCloser, error) {
+		in, err := operations.Open(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		tr := accounting.Stats(ctx).NewTransfer(o, nil)
+		return &download{ctx, tr.Account(ctx, in).WithBuffer(), tr, nil}, nil
+	}}
+}
+
+// download is a delta that is read, in rclone's statistics and within its limits.
+type download struct {
+	ctx context.Context
+	*accounting.Account
+	tr  *accounting.Transfer
+	err error
+}
+
+func (d *download) Read(p []byte) (int, error) {
+	n, err := d.Account.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		d.err = err
+	}
+	return n, err
+}
+
+// Close ends the transfer too.
+func (d *download) Close() error {
+	err := d.Account.Close()
+	d.tr.Done(d.ctx, errors.Join(d.err, err))
+	return err
 }
 
 // baseOf tells whether the target holds the last state of the chain already, and refuses

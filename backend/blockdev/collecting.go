@@ -35,7 +35,7 @@ type collecting struct {
 	name   string // of the delta
 
 	mu   sync.Mutex
-	w    *deltafile.Writer  // hold mu
+	w    *deltafile.Writer    // hold mu
 	sent map[int64]*differing // extents of parts that are not finished; hold mu
 
 	receipt string // file, when it was written

@@ -163,6 +163,25 @@ func TestDeltas_Continue(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	same(t, dir+"/target", other)
+	// A dry run verifies, and writes nothing.
+	write(t, dir+"/target", states[0])
+	ctx, ci := fs.AddConfig(t.Context())
+	ci.DryRun = true
+	if out, err := f.(*Fs).Command(ctx, "apply", links, nil); err != nil || out.(*applyResult).Deltas != 3 {
+		t.Errorf("%v", err)
+	}
+	if out, err := f.(*Fs).Command(ctx, "apply", []string{"new", store}, nil); err != nil || out.(*applyResult).Deltas != 4 {
+		t.Errorf("%v", err)
+	}
+	if out, err := f.(*Fs).Command(ctx, "delta", []string{"target", store + "/x"}, nil); err != nil || out != nil {
+		t.Errorf("%v", err)
+	}
+	same(t, dir+"/target", states[0])
+	for _, name := range []string{dir + "/new", store + "/x"} {
+		if _, err := os.Lstat(name); err == nil {
+			t.Errorf("%s was written", name)
+		}
+	}
 	if _, err := runCommand(t, f, "apply", nil, "new", store+"/01.delta"); !errors.Is(err, fs.ErrorObjectNotFound) {
 		t.Errorf("%v", err)
 	}
