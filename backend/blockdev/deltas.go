@@ -209,11 +209,12 @@ func (u *upload) write(ctx context.Context, make func(w io.Writer) error) (n int
 	})
 	o, err := operations.Rcat(ctx, u.f, name, out, time.Now(), nil)
 	out.CloseWithError(errUpload)
-	switch cause := <-made; {
-	case cause != nil && !errors.Is(cause, errUpload):
-		err = cause
-	case err != nil:
+	cause := <-made
+	switch ended := errors.Is(cause, errUpload) || errors.Is(cause, io.ErrClosedPipe); {
+	case err != nil && (cause == nil || ended):
 		err = fmt.Errorf("%s: %w", u.full(), err)
+	case cause != nil:
+		err = cause
 	}
 	if err == nil && partial {
 		if o, err = operations.Move(ctx, u.f, nil, u.leaf, o); err != nil {

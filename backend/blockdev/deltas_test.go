@@ -219,8 +219,9 @@ func TestDeltas_Sizes(t *testing.T) {
 // Deltas live on remotes of all kinds.
 func TestDeltas_Remotes(t *testing.T) {
 	secret := t.TempDir()
+	bucket := strings.ToLower(filepath.Base(filepath.Dir(secret))) // memory lasts
 	for name, store := range map[string]string{
-		"memory": ":memory:deltas/x",
+		"memory": ":memory:" + bucket + "/x",
 		"crypt":  ":crypt,remote='" + secret + "',password=" + obscure.MustObscure("pass") + ":deltas",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -64,7 +64,9 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		return err
 	}
 	defer c.t.endReceipt()
-	c.parts = newParts(block.Stripes(min(src.Size(), c.t.lead.opened.Size), c.plan.blockSize()))
+	size := min(src.Size(), c.t.lead.opened.Size)
+	c.journal = o.newJournal(from, c.t.at, size)
+	c.parts = newParts(c.journal.order(block.Stripes(size, c.plan.blockSize())))
 	c.plan.Meter.begin(c.report)
 	limited, progress, outcome := newLimit(ctx).watch(ctx, c.plan.Meter.settle(progress))
 	c.progress = func(n int64) {
@@ -73,6 +75,7 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 	}
 	defer c.t.interruptible()()
 	err = outcome(c.resume.run(limited, func(ctx context.Context) error { return c.work(ctx, src) }, c.reopen))
+	c.journal.end(err)
 	if err != nil {
 		c.t.abort(err)
 	}
@@ -88,6 +91,7 @@ type copying struct {
 	parts    *parts
 	report   *report
 	resume   *resume
+	journal  *journal
 	progress func(n int64)
 }
 
@@ -145,6 +149,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 			return err
 		}
 		c.parts.finish(p)
+		c.journal.finish(p.Range)
 		c.report.add(res)
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
 			together = min(2*together, mostTogether)
@@ -174,6 +179,7 @@ func (c *copying) reopen(ctx context.Context) error {
 	lost, err := c.t.reopen(ctx)
 	if anew || lost {
 		c.parts.forget()
+		c.journal.forget()
 		c.report.forget()
 	}
 	if err != nil {
