@@ -222,8 +222,8 @@ func baseOf(ctx context.Context, at place, chain *deltafile.Chain, partly bool) 
 	}
 	defer l.close()
 	n := l.opened.Size
-	if l.opened.Entry.Kind == wire.KindBlock && fs.GetConfig(ctx).IgnoreSize {
-		n = min(n, chain.BaseSize)
+	if grown := n == chain.Size && !partly; l.opened.Entry.Kind == wire.KindBlock && (grown || fs.GetConfig(ctx).IgnoreSize) {
+		n = min(n, chain.BaseSize) // a device has the size of the last state before it has its content
 	}
 	state := chain.Range()
 	lacks := int64(-1) // first extent that nobody has
