@@ -15,12 +15,14 @@ import (
 // Result is what the two ends of a transfer did.
 type Result struct {
 	Sender, Receiver wire.Summary
+	Empty            int64 // bytes that are zero on both ends, as far as Trace tells
 }
 
 // Add adds the counters of another range.
 func (r *Result) Add(o *Result) {
 	r.Sender.Add(&o.Sender)
 	r.Receiver.Add(&o.Receiver)
+	r.Empty += o.Empty
 }
 
 // Join brings range r of what is open on dst to the content of what is open on
@@ -51,8 +53,9 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 		return nil, err
 	}
 	var res Result
-	floor := &floorMeter{r: r, progress: progress}
-	patches := &patchMeter{r: r, dry: dry, moved: src.moved}
+	trace := newTracer(src, r)
+	floor := &floorMeter{r: r, progress: progress, trace: trace}
+	patches := &patchMeter{r: r, dry: dry, moved: src.moved, trace: trace}
 	finish := false // the source has said that it is through
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -78,7 +81,9 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	g.Go(func() error {
 		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
 			switch f.Type {
-			case wire.TypeDigests, wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
+			case wire.TypeDigests:
+				return trace.digests(f)
+			case wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
 				return nil
 			case wire.TypeResend:
 				if !dry {
@@ -91,6 +96,7 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	res.Empty = trace.emptied()
 	return &res, res.check(r)
 }
 

@@ -33,7 +33,8 @@ type Session struct {
 	wire   atomic.Int64    // bytes in both directions
 	drain  time.Duration   // drainTime, but for tests
 
-	moved func(data, zeroed int64) // of Watch; owned by the caller
+	moved func(data, zeroed int64)   // of Watch; owned by the caller
+	mark  func(off, n int64, f Fate) // of Trace; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -302,7 +303,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved = nil
+	s.moved, s.mark = nil, nil
 	s.host.release(s)
 }
 
