@@ -7,6 +7,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // fates are what a trace said of each block.
@@ -105,5 +106,32 @@ func TestTrace_Release(t *testing.T) {
 	s.Release()
 	if s.mark != nil {
 		t.Error("the next user of the session is traced")
+	}
+}
+
+// What is known of an extent is forgotten when it is settled: a range may be longer than the window.
+func TestTracer_Window(t *testing.T) {
+	const extents = 3 * wire.MaxWindow
+	got := map[int64]Fate{} // by extent
+	tr := &tracer{r: block.Range{Length: extents * block.ExtentSize, BlockSize: block.DefaultSize}}
+	tr.mark = func(off, n int64, f Fate) {
+		if n == block.ExtentSize {
+			got[off/block.ExtentSize] = f
+		}
+	}
+	for i := range int64(extents) {
+		if i < wire.MaxWindow {
+			tr.patch(&wire.Patch{Extent: i, Runs: []wire.Run{{Count: block.MaxPerExtent / 8}}})
+		}
+		tr.settle(i + 1)
+	}
+	for i := range int64(extents) {
+		want := FateEqual
+		if i < wire.MaxWindow {
+			want = FateChanged
+		}
+		if got[i] != want {
+			t.Fatalf("extent %d is %d, want %d", i, got[i], want)
+		}
 	}
 }
