@@ -32,6 +32,14 @@ type Difference struct {
 	Wire          int64         `json:"wire"`          // crossed the network for the comparison
 	Took          time.Duration `json:"took"`          // nanoseconds
 
+	// Empty is what of Equal is zero on both ends; known where Plan.Mark is told.
+	Empty int64 `json:"-"`
+
+	// Ranges are where the two differ, in units of RangeUnit bytes, when it was asked
+	// for.
+	Ranges    []Span `json:"ranges,omitzero"`
+	RangeUnit int64  `json:"rangeUnit,omitzero"`
+
 	// InUse says why a copy would be refused now, as far as the host tells.
 	InUse []string `json:"inUse,omitempty"`
 }
@@ -128,8 +136,9 @@ func (p *pair) common(ctx context.Context) (int64, error) {
 }
 
 // compare finds out what a copy from the source to the target would do, without
-// writing anything. streams is how many stripes are worked on at once.
-func compare(ctx context.Context, from, to place, streams int) (*Difference, error) {
+// writing anything. streams is how many stripes are worked on at once. begin is
+// called with what is known before, nil for nobody.
+func compare(ctx context.Context, from, to place, streams int, begin func(*Difference)) (*Difference, error) {
 	plan, report := planOf(ctx), &report{start: time.Now()}
 	p, err := openPair(ctx, from, to)
 	if err != nil {
@@ -141,6 +150,9 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 		if p.src.opened.Entry.Rotational || p.dst.opened.Entry.Rotational {
 			streams = 1
 		}
+		if begin != nil {
+			begin(d)
+		}
 		plan.Meter.begin(report)
 		err = p.stripes(ctx, d.Scanned, streams, report)
 	}
@@ -149,7 +161,7 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 		return nil, explain(err)
 	}
 	got := report.outcome()
-	d.Equal, d.Changed, d.Zeroed, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Wire, got.Took
+	d.Equal, d.Changed, d.Zeroed, d.Empty, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Empty, got.Wire, got.Took
 	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Changed, d.BlockSize), blocks(got.Zeroed, d.BlockSize)
 	found, err := describe(ctx, to, false)
 	if err != nil {
@@ -177,6 +189,7 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 	work := func(ctx context.Context, p *pair) error {
 		defer report.join(p.src, p.dst)()
 		p.src.s.Watch(plan.Meter.moved)
+		p.src.s.Trace(plan.Mark)
 		for r := range todo {
 			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
 
@@ -26,6 +27,10 @@ type Plan struct {
 	// Receipt is the file or directory for the receipt of the copy, in place of what the
 	// option of the target says.
 	Receipt string
+	// Mark is told what becomes of each run of bytes, by several goroutines at once.
+	// After a lost connection it is told again of some, which may then be equal since
+	// they were written before.
+	Mark func(off, n int64, f host.Fate)
 
 	// Meter runs while a copy or comparison does.
 	Meter Meter
@@ -44,6 +49,7 @@ type Outcome struct {
 	Equal   int64 // left alone
 	Changed int64 // moved and written
 	Zeroed  int64 // made zero
+	Empty   int64 // of Equal: zero on both ends; known where Mark is told
 	Wire    int64 // crossed the network in both directions
 	Took    time.Duration
 	Receipt string // file, when one was written

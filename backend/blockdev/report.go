@@ -55,7 +55,7 @@ func (r *report) outcome() Outcome {
 	defer r.mu.Unlock()
 	got := r.res.Receiver
 	return Outcome{Scanned: got.Equal + got.Data + got.Zeroed, Equal: got.Equal, Changed: got.Data, Zeroed: got.Zeroed,
-		Wire: r.wire.Load(), Took: time.Since(r.start)}
+		Empty: r.res.Empty, Wire: r.wire.Load(), Took: time.Since(r.start)}
 }
 
 func (r *report) add(res *host.Result) {

@@ -134,6 +134,7 @@ const mostTogether = 64
 func (c *copying) join(ctx context.Context, src, dst *lease) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
+	src.s.Trace(c.plan.Mark)
 	for together := 1; ; {
 		p, ok := c.parts.next(together)
 		if !ok {

@@ -47,7 +47,7 @@ func (b *bar) print(text string) {
 }
 
 func (b *bar) start(j *job) {
-	b.say("%s -> %s", j.src, j.dst)
+	b.say("%s", j.heading())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.bar = progressbar.NewOptions64(max(1, j.result.size),

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rclone/rclone/cmd"
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/config"
 	"github.com/rclone/rclone/lib/terminal"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -82,6 +84,7 @@ func Command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	addFlags(command.Flags(), &opt, &compress)
+	completeBy(command)
 	command.RunE = func(command *cobra.Command, args []string) error {
 		cmd.CheckArgs(2, 2, command, args)
 		if command.Flags().Changed("compress") {
@@ -102,6 +105,8 @@ func addFlags(flags *pflag.FlagSet, opt *Options, compress *host.Compress) {
 	flags.Var(compress, "compress", "on the wire")
 	flags.BoolVar(&opt.JSON, "json", false, "print events as JSON, one on each line")
 	flags.StringVar(&opt.Receipt, "receipt", "", "leave a receipt of the copy in `FILE`")
+	flags.StringVar(&opt.Map, "map", "", "draw what differs into `FILE`.png or .svg")
+	flags.StringVar(&opt.MapLayout, "map-layout", "", "order of its cells: hilbert or rows")
 	flags.BoolVar(&opt.Yes, "yes", false, "overwrite a device without asking")
 }
 
@@ -125,6 +130,9 @@ func (f *bytesFlag) Set(s string) error {
 // with 2 for what its root command returns.
 func run(command *cobra.Command, opt Options, args []string) error {
 	ctx := context.Background()
+	if !command.Flags().Changed("config") {
+		loadConfig()
+	}
 	j := &job{opt: opt, ci: fs.GetConfig(ctx), typed: [2]string(args)}
 	if err := j.check(); err != nil {
 		if quiet(j.ci) {
@@ -144,6 +152,20 @@ func run(command *cobra.Command, opt Options, args []string) error {
 		return err
 	})
 	return nil
+}
+
+// loadConfig loads rclone's configuration without a notice that there is none: no one
+// who names two disks needs one.
+func loadConfig() {
+	path := config.GetConfigPath()
+	if _, err := os.Stat(path); path == "" || !errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if config.SetConfigPath("") == nil {
+		config.LoadedData()
+	}
+	_ = config.SetConfigPath(path) // it was accepted before
+	_ = os.Setenv("RCLONE_CONFIG_DIR", filepath.Dir(path))
 }
 
 // newView chooses how to show what goes on.

@@ -87,7 +87,7 @@ type lines struct {
 
 func (l *lines) say(format string, args ...any) { fmt.Fprintf(l.err, format+"\n", args...) }
 
-func (l *lines) start(j *job) { fmt.Fprintf(l.err, "%s -> %s\n", j.src, j.dst) }
+func (l *lines) start(j *job) { fmt.Fprintln(l.err, j.heading()) }
 
 func (l *lines) every() time.Duration { return l.interval }
 

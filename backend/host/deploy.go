@@ -184,7 +184,8 @@ func (d *deployer) failed(ctx context.Context, p *process, err error) error {
 			instead = "become root"
 		}
 		return refuse(d.cfg.Host, "start helper", KindSudo,
-			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"), or %s and leave sudo off", said, d.userName(), d.sudoCommand(), instead)
+			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"; of doas.conf: \"permit nopass %[2]s as root%[4]s\"), or %[5]s and leave sudo off",
+			said, d.userName(), d.sudoCommand(), d.doasCommand(), instead)
 	case d.cfg.HelperPath != "":
 		return refuse(d.cfg.Host, "start helper", KindDeploy, "helper_path %s did not start: %s", d.cfg.HelperPath, said)
 	case errors.Is(err, errSilent):
@@ -207,6 +208,14 @@ func (d *deployer) sudoCommand() string {
 		return d.cfg.HelperPath + " serve"
 	}
 	return "ALL"
+}
+
+// doasCommand is what the line of doas.conf has for it.
+func (d *deployer) doasCommand() string {
+	if strings.HasPrefix(d.cfg.HelperPath, "/") {
+		return " cmd " + d.cfg.HelperPath + " args serve"
+	}
+	return ""
 }
 
 // provide puts the helper on the host, unless another start on this connection

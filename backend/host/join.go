@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -15,12 +16,14 @@ import (
 // Result is what the two ends of a transfer did.
 type Result struct {
 	Sender, Receiver wire.Summary
+	Empty            int64 // bytes that are zero on both ends, as far as Trace tells
 }
 
 // Add adds the counters of another range.
 func (r *Result) Add(o *Result) {
 	r.Sender.Add(&o.Sender)
 	r.Receiver.Add(&o.Receiver)
+	r.Empty += o.Empty
 }
 
 // Join brings range r of what is open on dst to the content of what is open on
@@ -51,12 +54,13 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 		return nil, err
 	}
 	var res Result
-	floor := &floorMeter{r: r, progress: progress}
-	patches := &patchMeter{r: r, dry: dry, moved: src.moved}
 	var held *tally
 	if !dry {
 		held = dst.tally(r)
 	}
+	trace := newTracer(src, r)
+	floor := &floorMeter{r: r, progress: progress, trace: trace}
+	patches := &patchMeter{r: r, dry: dry, moved: src.moved, trace: trace}
 	finish := false // the source has said that it is through
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -86,7 +90,7 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
 			switch f.Type {
 			case wire.TypeDigests:
-				return held.announced(f)
+				return cmp.Or(held.announced(f), trace.digests(f))
 			case wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
 				return nil
 			case wire.TypeResend:
@@ -103,6 +107,7 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	if err := res.check(r); err != nil {
 		return &res, err
 	}
+	res.Empty = trace.emptied()
 	return &res, held.hand(dst, res.Receiver.Root)
 }
 

@@ -205,7 +205,8 @@ E.g. "/var/tmp".`,
 		Default: false,
 		Help: `Run the helper as root with "sudo -n".
 
-Sudo must not ask for a password. It works for "localhost" as well.`,
+Sudo must not ask for a password. Where there is no sudo, "doas -n" is used. It
+works for "localhost" as well.`,
 	}}
 }
 

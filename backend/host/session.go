@@ -36,6 +36,7 @@ type Session struct {
 
 	moved func(data, zeroed int64)                          // of Watch; owned by the caller
 	keep  func(r block.Range, digests []block.Digest) error // of Keep; owned by the caller
+	mark  func(off, n int64, f Fate)                        // of Trace; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -304,7 +305,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved, s.keep = nil, nil
+	s.moved, s.mark, s.keep = nil, nil, nil
 	s.host.release(s)
 }
 
