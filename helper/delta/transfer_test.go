@@ -45,6 +45,7 @@ type transfer struct {
 	mute     wire.Type // frames of this type are lost
 	compress wire.Compression
 	dry      bool        // a comparison
+	readBack bool        // what is written is read again
 	hangUp   func(error) // breaks the stream; set by join
 	sent     int64       // bytes that the sender wrote; set by join
 	received int64       // bytes that the receiver wrote; set by join
@@ -81,6 +82,9 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 
 	over := make(chan struct{})
 	receive := Receive
+	if tr.readBack {
+		receive = ReceiveReadBack
+	}
 	send := func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
 		return Send(ctx, l, src, r, window, tr.compress)
 	}
