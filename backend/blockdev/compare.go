@@ -32,6 +32,10 @@ type Difference struct {
 	Wire          int64         `json:"wire"`          // crossed the network for the comparison
 	Took          time.Duration `json:"took"`          // nanoseconds
 
+	// Unreadable are places of the source that could not be read, as far as the option
+	// read_errors lets the comparison go on.
+	Unreadable Unreadable `json:"unreadable,omitzero"`
+
 	// InUse says why a copy would be refused now, as far as the host tells.
 	InUse []string `json:"inUse,omitempty"`
 }
@@ -76,9 +80,10 @@ type pair struct {
 	src, dst *lease
 }
 
-// openPair opens two objects, which must be different ones.
-func openPair(ctx context.Context, from, to place) (*pair, error) {
-	src, err := openSource(ctx, from)
+// openPair opens two objects, which must be different ones. how is for places where
+// the source cannot be read.
+func openPair(ctx context.Context, from, to place, how wire.ReadErrors) (*pair, error) {
+	src, err := openSalvaging(ctx, from, how)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -129,9 +134,9 @@ func (p *pair) common(ctx context.Context) (int64, error) {
 
 // compare finds out what a copy from the source to the target would do, without
 // writing anything. streams is how many stripes are worked on at once.
-func compare(ctx context.Context, from, to place, streams int) (*Difference, error) {
+func compare(ctx context.Context, from, to place, streams int, how ReadErrors) (*Difference, error) {
 	plan, report := planOf(ctx), &report{start: time.Now()}
-	p, err := openPair(ctx, from, to)
+	p, err := openPair(ctx, from, to, wire.ReadErrors(how))
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +156,10 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 	got := report.outcome()
 	d.Equal, d.Changed, d.Zeroed, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Wire, got.Took
 	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Changed, d.BlockSize), blocks(got.Zeroed, d.BlockSize)
+	d.Unreadable = got.Unreadable
+	if err := got.Unreadable.conclude(ctx, nil, how); err != nil {
+		fs.CountError(ctx, err) // the command fails, after it has told the rest
+	}
 	found, err := describe(ctx, to, false)
 	if err != nil {
 		return nil, explain(err)
@@ -178,6 +187,7 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 		defer report.join(p.src, p.dst)()
 		p.src.s.Watch(plan.Meter.moved)
 		for r := range todo {
+			p.src.salvage(&report.gaps)
 			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))
 			if err != nil {
 				return err

@@ -41,7 +41,7 @@ func (f *Fs) diff(ctx context.Context, arg []string, _ map[string]string) (any, 
 	if err != nil {
 		return nil, err
 	}
-	return compare(ctx, from, to, f.opt.Streams)
+	return compare(ctx, from, to, f.opt.Streams, f.opt.ReadErrors)
 }
 
 // two finds the two objects that diff and verify take.
@@ -78,7 +78,7 @@ func (f *Fs) verify(ctx context.Context, arg []string, _ map[string]string) (any
 
 // verify reads both, and returns the root that they have in common.
 func verify(ctx context.Context, a, b place) (same rootResult, err error) {
-	p, err := openPair(ctx, a, b)
+	p, err := openPair(ctx, a, b, wire.ReadStop)
 	if err != nil {
 		return same, err
 	}

@@ -34,6 +34,8 @@ type Session struct {
 	drain  time.Duration   // drainTime, but for tests
 
 	moved func(data, zeroed int64) // of Watch; owned by the caller
+	gaps  func([]wire.Gap)         // of OnGaps; owned by the caller
+	back  bool                     // of ReadBack; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -302,7 +304,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved = nil
+	s.moved, s.gaps, s.back = nil, nil, false
 	s.host.release(s)
 }
 
