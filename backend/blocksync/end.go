@@ -123,6 +123,14 @@ func (e *end) ours() bool {
 // device tells whether it is a device.
 func (e *end) device() bool { return e.block() != nil && e.block().Device() }
 
+// readErrors is what becomes of places that cannot be read.
+func (e *end) readErrors() (how blockdev.ReadErrors) {
+	if f, ok := e.f.(*blockdev.Fs); ok {
+		how = f.ReadErrors()
+	}
+	return how
+}
+
 // kind is what it is.
 func (e *end) kind() string {
 	switch {

@@ -85,7 +85,7 @@ func (r *result) summary() string {
 		return b.String()
 	case r.whole:
 		fmt.Fprintf(&b, "copied %s in %v, %s/s\n", size(r.Scanned), rounded(r.Took), size(int64(r.rate())))
-		return b.String()
+		return b.String() + r.unreadable()
 	}
 	fmt.Fprintf(&b, "%sscanned %s, equal %s, changed %s (%d blocks), zero %s (%d blocks)\n", will,
 		size(r.Scanned), size(r.Equal), size(r.Changed), r.blocks(r.Changed), size(r.Zeroed), r.blocks(r.Zeroed))
@@ -100,5 +100,13 @@ func (r *result) summary() string {
 	if r.root != "" {
 		fmt.Fprintf(&b, "verified: both ends were read again and have the root %s\n", r.root)
 	}
-	return b.String()
+	return b.String() + r.unreadable()
+}
+
+// unreadable is a line for what could not be read. The places are in the log.
+func (r *result) unreadable() string {
+	if r.Unreadable.Count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("unreadable %s of the source in %d places\n", size(r.Unreadable.Bytes), r.Unreadable.Count)
 }
