@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -28,6 +29,7 @@ type session struct {
 
 	open    *device.Object // what Open opened; owned by handle
 	writing bool           // open is a target; owned by handle
+	salvage *delta.Salvage // of open, nil when a read error ends a request; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -138,7 +140,7 @@ func (s *session) deliver(r *request, f wire.Frame) bool {
 }
 
 // belongs tells whether frames of type t may follow a request.
-func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeFinished }
+func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeGaps }
 
 // gone is errGone for a stream that ended, also by being closed here.
 func gone(err error) error {

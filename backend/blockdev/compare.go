@@ -37,8 +37,11 @@ type Difference struct {
 
 	// Ranges are where the two differ, in units of RangeUnit bytes, when it was asked
 	// for.
-	Ranges    []Span `json:"ranges,omitzero"`
-	RangeUnit int64  `json:"rangeUnit,omitzero"`
+	Ranges    []Range `json:"ranges,omitzero"`
+	RangeUnit int64   `json:"rangeUnit,omitzero"`
+	// Unreadable are places of the source that could not be read, as far as the option
+	// read_errors lets the comparison go on.
+	Unreadable Unreadable `json:"unreadable,omitzero"`
 
 	// InUse says why a copy would be refused now, as far as the host tells.
 	InUse []string `json:"inUse,omitempty"`
@@ -84,9 +87,10 @@ type pair struct {
 	src, dst *lease
 }
 
-// openPair opens two objects, which must be different ones.
-func openPair(ctx context.Context, from, to place) (*pair, error) {
-	src, err := openSource(ctx, from)
+// openPair opens two objects, which must be different ones. how is for places where
+// the source cannot be read.
+func openPair(ctx context.Context, from, to place, how wire.ReadErrors) (*pair, error) {
+	src, err := openSalvaging(ctx, from, how)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -138,9 +142,9 @@ func (p *pair) common(ctx context.Context) (int64, error) {
 // compare finds out what a copy from the source to the target would do, without
 // writing anything. streams is how many stripes are worked on at once. begin is
 // called with what is known before, nil for nobody.
-func compare(ctx context.Context, from, to place, streams int, begin func(*Difference)) (*Difference, error) {
+func compare(ctx context.Context, from, to place, streams int, how ReadErrors, begin func(*Difference)) (*Difference, error) {
 	plan, report := planOf(ctx), &report{start: time.Now()}
-	p, err := openPair(ctx, from, to)
+	p, err := openPair(ctx, from, to, wire.ReadErrors(how))
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +167,10 @@ func compare(ctx context.Context, from, to place, streams int, begin func(*Diffe
 	got := report.outcome()
 	d.Equal, d.Changed, d.Zeroed, d.Empty, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Empty, got.Wire, got.Took
 	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Changed, d.BlockSize), blocks(got.Zeroed, d.BlockSize)
+	d.Unreadable = got.Unreadable
+	if err := got.Unreadable.conclude(ctx, nil, how); err != nil {
+		fs.CountError(ctx, err) // the command fails, after it has told the rest
+	}
 	found, err := describe(ctx, to, false)
 	if err != nil {
 		return nil, explain(err)
@@ -191,6 +199,7 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 		p.src.s.Watch(plan.Meter.moved)
 		p.src.s.Trace(plan.Mark)
 		for r := range todo {
+			p.src.salvage(&report.gaps)
 			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))
 			if err != nil {
 				return err

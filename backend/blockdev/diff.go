@@ -43,14 +43,14 @@ func (w diffing) discard() {
 
 // compare compares, and does what is wanted with the result. What could not be read
 // is drawn as far as it got.
-func (w diffing) compare(ctx context.Context, from, to place, streams int) (*Difference, error) {
+func (w diffing) compare(ctx context.Context, from, to place, streams int, how ReadErrors) (*Difference, error) {
 	if w.file == nil && !w.ranges {
-		return compare(ctx, from, to, streams, nil)
+		return compare(ctx, from, to, streams, how, nil)
 	}
 	plan := &Plan{BlockSize: planOf(ctx).BlockSize}
 	var m *devmap.Map
 	var differ *ranges
-	d, err := compare(WithPlan(ctx, plan), from, to, streams, func(d *Difference) {
+	d, err := compare(WithPlan(ctx, plan), from, to, streams, how, func(d *Difference) {
 		m, differ = devmap.New(d.Scanned, d.BlockSize), newRanges(d.Scanned, d.BlockSize)
 		shown := Marks(m)
 		plan.Mark = func(off, n int64, f host.Fate) {

@@ -12,11 +12,11 @@ import (
 )
 
 // spans are the ranges of a result.
-func spans(out map[string]any) (list []Span) {
+func spans(out map[string]any) (list []Range) {
 	found, _ := out["ranges"].([]any)
 	for _, x := range found {
 		m := x.(map[string]any)
-		list = append(list, Span{int64(m["offset"].(float64)), int64(m["length"].(float64))})
+		list = append(list, Range{int64(m["offset"].(float64)), int64(m["length"].(float64))})
 	}
 	return list
 }
@@ -34,7 +34,7 @@ func TestCommand_Diff_ranges(t *testing.T) {
 	write(t, dir+"/b", old)
 	f := here(t, dir)
 	out, err := runWith(t, t.Context(), f, map[string]string{"ranges": "true"}, "diff", "a", dir+"/b")
-	want := []Span{{0, 8192}, {4096 * 100, 4096}, {2<<20 - 4096, 8192}, {3 << 20, 700}}
+	want := []Range{{0, 8192}, {4096 * 100, 4096}, {2<<20 - 4096, 8192}, {3 << 20, 700}}
 	if got := spans(out); err != nil || len(got) != len(want) || out["rangeUnit"] != 4096.0 {
 		t.Fatalf("%v, %v", out, err)
 	} else {

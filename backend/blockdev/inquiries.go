@@ -46,7 +46,7 @@ func (f *Fs) diff(ctx context.Context, arg []string, opt map[string]string) (any
 		want.discard()
 		return nil, err
 	}
-	return want.compare(ctx, from, to, f.opt.Streams)
+	return want.compare(ctx, from, to, f.opt.Streams, f.opt.ReadErrors)
 }
 
 // two finds the two objects that diff and verify take.
@@ -86,7 +86,7 @@ func (f *Fs) verify(ctx context.Context, arg []string, opt map[string]string) (a
 
 // verify reads both, and returns the root that they have in common.
 func verify(ctx context.Context, a, b place) (same rootResult, err error) {
-	p, err := openPair(ctx, a, b)
+	p, err := openPair(ctx, a, b, wire.ReadStop)
 	if err != nil {
 		return same, err
 	}

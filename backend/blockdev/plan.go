@@ -34,6 +34,8 @@ type Plan struct {
 
 	// Meter runs while a copy or comparison does.
 	Meter Meter
+
+	gaps gaps // of what was read for another remote
 }
 
 // Ends are source and target of a copy that is about to begin.
@@ -53,6 +55,10 @@ type Outcome struct {
 	Wire    int64 // crossed the network in both directions
 	Took    time.Duration
 	Receipt string // file, when one was written
+
+	// Unreadable are places of the source. A copy that has some is complete but for
+	// them, and ends with an error.
+	Unreadable Unreadable
 }
 
 type planKey struct{}
@@ -83,6 +89,10 @@ func (p *Plan) ready(e Ends) error {
 	}
 	return p.Ready(e)
 }
+
+// Unreadable are the places that could not be read of an object of this backend that
+// was copied to another remote. The copy itself has no error then.
+func (p *Plan) Unreadable() Unreadable { return p.gaps.outcome() }
 
 func (p *Plan) done(o Outcome) {
 	if p.Done != nil {

@@ -64,6 +64,9 @@ func (f *Fs) HostPath(remote string) string {
 	return at.path
 }
 
+// ReadErrors is what becomes of places of a source on f that cannot be read.
+func (f *Fs) ReadErrors() ReadErrors { return f.opt.ReadErrors }
+
 // Device tells whether the object is a device, not an image file.
 func (o *Object) Device() bool { return o.entry.Kind == wire.KindBlock }
 
@@ -74,7 +77,7 @@ func Compare(ctx context.Context, src, dst *Object) (*Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compare(ctx, from, to, dst.fs.opt.Streams, nil)
+	return compare(ctx, from, to, dst.fs.opt.Streams, src.fs.opt.ReadErrors, nil)
 }
 
 // Verify reads src and dst, and returns the root that they have in common. That they

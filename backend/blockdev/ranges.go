@@ -12,18 +12,12 @@ import (
 // in larger units, so that they still cover all that differs.
 const maxRanges = 10000
 
-// Span is a run of bytes.
-type Span struct {
-	Offset int64 `json:"offset"`
-	Length int64 `json:"length"`
-}
-
 // ranges collects what differs.
 type ranges struct {
 	mu    sync.Mutex
-	end   int64  // of what is compared
-	unit  int64  // bytes
-	spans []Span // the first ones ascending and apart, as merge left them; hold mu
+	end   int64   // of what is compared
+	unit  int64   // bytes
+	spans []Range // the first ones ascending and apart, as merge left them; hold mu
 }
 
 func newRanges(end int64, blockSize int) *ranges { return &ranges{end: end, unit: int64(blockSize)} }
@@ -39,7 +33,7 @@ func (r *ranges) mark(off, n int64, f host.Fate) {
 		r.spans[last].Length += n
 		return
 	}
-	r.spans = append(r.spans, Span{off, n})
+	r.spans = append(r.spans, Range{off, n})
 	if len(r.spans) > 4*maxRanges {
 		r.merge()
 	}
@@ -60,9 +54,9 @@ func (r *ranges) join() {
 	for i, s := range r.spans {
 		first := s.Offset / r.unit * r.unit
 		end := min((s.Offset+s.Length+r.unit-1)/r.unit*r.unit, r.end)
-		r.spans[i] = Span{first, end - first}
+		r.spans[i] = Range{first, end - first}
 	}
-	slices.SortFunc(r.spans, func(a, b Span) int { return cmp.Compare(a.Offset, b.Offset) })
+	slices.SortFunc(r.spans, func(a, b Range) int { return cmp.Compare(a.Offset, b.Offset) })
 	out := r.spans[:0]
 	for _, s := range r.spans {
 		last := len(out) - 1
@@ -76,9 +70,9 @@ func (r *ranges) join() {
 }
 
 // all are the ranges, ascending, and the unit in which they are told.
-func (r *ranges) all() ([]Span, int64) {
+func (r *ranges) all() ([]Range, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.merge()
-	return append([]Span{}, r.spans...), r.unit
+	return append([]Range{}, r.spans...), r.unit
 }

@@ -91,7 +91,7 @@ func (b *bar) end(r *result, err error) {
 			log.Handler.ResetOutput()
 		}
 	}
-	if err == nil || r.dry && r.Scanned > 0 {
+	if r.told(err) {
 		fmt.Fprint(b.out, r.summary())
 	}
 }

@@ -49,6 +49,10 @@ func (j *job) copy(ctx context.Context) error {
 	if err == nil && j.result.Scanned == 0 {
 		j.result.Outcome = blockdev.Outcome{Scanned: j.src.size(), Changed: j.src.size(), Wire: plan.Meter.Read().Wire, Took: time.Since(start)}
 	}
+	if err == nil && j.src.ours() {
+		j.result.Unreadable = plan.Unreadable()
+		err = j.result.Unreadable.Err(j.src.readErrors())
+	}
 	return err
 }
 

@@ -31,14 +31,15 @@ func (j *job) dry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j.result.Outcome = blockdev.Outcome{Scanned: d.Scanned, Equal: d.Equal, Changed: d.Changed, Zeroed: d.Zeroed, Empty: d.Empty, Wire: d.Wire, Took: d.Took}
+	j.result.Outcome = blockdev.Outcome{Scanned: d.Scanned, Equal: d.Equal, Changed: d.Changed, Zeroed: d.Zeroed, Empty: d.Empty, Wire: d.Wire, Took: d.Took,
+		Unreadable: d.Unreadable}
 	if j.result.estimate, err = j.estimate(ctx); err != nil {
 		return err
 	}
 	if len(d.InUse) > 0 && j.opt.Force == "" {
 		return refuse("the copy would be refused: %s: %s", j.dst, strings.Join(d.InUse, "; "))
 	}
-	return nil
+	return d.Unreadable.Err(j.src.readErrors())
 }
 
 // comparable is the target, or an empty file of this machine in place of one that

@@ -142,6 +142,14 @@ func (e *end) amongDevices() string {
 	return ""
 }
 
+// readErrors is what becomes of places that cannot be read.
+func (e *end) readErrors() (how blockdev.ReadErrors) {
+	if f, ok := e.f.(*blockdev.Fs); ok {
+		how = f.ReadErrors()
+	}
+	return how
+}
+
 // kind is what it is.
 func (e *end) kind() string {
 	switch {

@@ -26,18 +26,19 @@ import (
 // Options are the flags of the command that rclone does not have. Its own flags
 // --dry-run, --ignore-size and --quiet are in its configuration.
 type Options struct {
-	Truncate  bool
-	BlockSize fs.SizeSuffix
-	Verify    bool
-	Force     string // path of the device
-	Streams   int    // 0 for what is configured
-	Sudo      bool
-	Compress  *host.Compress // nil for what is configured
-	JSON      bool
-	Yes       bool
-	Receipt   string // file or directory
-	Map       string // file to draw, empty for none
-	MapLayout string
+	Truncate   bool
+	BlockSize  fs.SizeSuffix
+	Verify     bool
+	Force      string // path of the device
+	Streams    int    // 0 for what is configured
+	Sudo       bool
+	Compress   *host.Compress       // nil for what is configured
+	ReadErrors *blockdev.ReadErrors // nil for what is configured
+	JSON       bool
+	Yes        bool
+	Receipt    string // file or directory
+	Map        string // file to draw, empty for none
+	MapLayout  string
 }
 
 // job is one run of the command.
@@ -78,6 +79,11 @@ func missing(format string, args ...any) error { return missingError{fmt.Sprintf
 // refuse is an error that ends with exit code 6.
 func refuse(format string, args ...any) error {
 	return fserrors.NoRetryError(fmt.Errorf(format, args...))
+}
+
+// told tells whether there is a result to show, with err at the end.
+func (r *result) told(err error) bool {
+	return err == nil || r.Unreadable.Count > 0 || r.dry && r.Scanned > 0
 }
 
 // check refuses wrong combinations, without asking anybody.
@@ -137,6 +143,9 @@ func (j *job) options() map[string]string {
 	}
 	if j.opt.Compress != nil {
 		set["compress"] = j.opt.Compress.String()
+	}
+	if j.opt.ReadErrors != nil {
+		set["read_errors"] = j.opt.ReadErrors.String()
 	}
 	if j.opt.Sudo {
 		set["sudo"] = "true"

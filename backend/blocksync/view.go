@@ -94,7 +94,7 @@ func (l *lines) every() time.Duration { return l.interval }
 func (l *lines) progress(s state) { fmt.Fprintln(l.err, s.line()) }
 
 func (l *lines) end(r *result, err error) {
-	if !l.ended && (err == nil || r.dry && r.Scanned > 0) {
+	if !l.ended && r.told(err) {
 		fmt.Fprint(l.out, r.summary())
 	}
 	l.ended = true

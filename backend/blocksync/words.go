@@ -59,7 +59,7 @@ func (r *result) summary() string {
 		return b.String()
 	case r.whole:
 		fmt.Fprintf(&b, "copied %s in %v, %s/s\n", size(r.Scanned), progress.Rounded(r.Took), size(int64(r.rate())))
-		return b.String()
+		return b.String() + r.unreadable()
 	}
 	b.WriteString(wrapped("", "scanned "+size(r.Scanned), "equal "+size(r.Equal), fmt.Sprintf("changed %s (%d blocks)", size(r.Changed), r.blocks(r.Changed)),
 		fmt.Sprintf("zero %s (%d blocks)", size(r.Zeroed), r.blocks(r.Zeroed))))
@@ -77,7 +77,15 @@ func (r *result) summary() string {
 	if r.root != "" {
 		fmt.Fprintf(&b, "verified: both ends were read again and have the root\n  %s\n", r.root)
 	}
-	return b.String()
+	return b.String() + r.unreadable()
+}
+
+// unreadable is a line for what could not be read. The places are in the log.
+func (r *result) unreadable() string {
+	if r.Unreadable.Count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("unreadable %s of the source in %d places\n", size(r.Unreadable.Bytes), r.Unreadable.Count)
 }
 
 // wrapped are parts on as few lines as fit on a terminal, the later ones indented.

@@ -37,6 +37,8 @@ type Session struct {
 	moved func(data, zeroed int64)                          // of Watch; owned by the caller
 	keep  func(r block.Range, digests []block.Digest) error // of Keep; owned by the caller
 	mark  func(off, n int64, f Fate)                        // of Trace; owned by the caller
+	gaps  func([]wire.Gap)                                  // of OnGaps; owned by the caller
+	back  bool                                              // of ReadBack; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -305,7 +307,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved, s.mark, s.keep = nil, nil, nil
+	s.moved, s.mark, s.keep, s.gaps, s.back = nil, nil, nil, nil, false
 	s.host.release(s)
 }
 

@@ -35,6 +35,10 @@
 //
 // A comparison is the same with patches that name the runs but lack their
 // bytes, and nothing is written.
+//
+// A sender that goes on after read errors tells Gaps of an extent before it says
+// anything else of it. When the target keeps what it has there, they take the place
+// of Want.
 package wire
 
 // Magic opens both directions. No text contains it: it starts with a zero byte
@@ -120,6 +124,8 @@ const (
 	TypeResend   Type = 0x3e // R: an extent
 	TypeFinish   Type = 0x3f // S: root
 	TypeFinished Type = 0x40 // R: root
+
+	TypeGaps Type = 0x48 // S, H: places that could not be read
 )
 
 // IsRequest tells whether frames of this type start a request.
