@@ -57,7 +57,7 @@ func TestCopy_ReadErrors(t *testing.T) {
 			write(t, dir+"/image", tt.old)
 		}
 		src := find(t, newFs(t, "blockdev,read_errors="+tt.how+":localhost/dev/"), name)
-		plan := new(Plan)
+		plan := &Plan{Receipt: t.TempDir()}
 		var did Outcome
 		plan.Done = func(o Outcome) { did = o }
 		_, err := newFs(t, "blockdev:localhost"+dir).Features().Copy(WithPlan(ctx, plan), src, "image")
@@ -79,6 +79,9 @@ func TestCopy_ReadErrors(t *testing.T) {
 			t.Errorf("%s: %v", tt.how, err)
 		}
 		same(t, dir+"/image", tt.want)
+		if files, err := os.ReadDir(plan.Receipt); err != nil || len(files) > 0 || did.Receipt != "" {
+			t.Errorf("%s: a receipt of what is not the source: %v, %v", tt.how, files, err)
+		}
 		if u := did.Unreadable; u.Count != 1 || u.Bytes != size-readable || len(u.Ranges) != 1 || u.Ranges[0] != (Range{readable, size - readable}) {
 			t.Errorf("%s: told %+v", tt.how, u)
 		}
