@@ -97,6 +97,8 @@ var vectors = []vector{
 	{&Resend{extent{2}}, int2},
 	{&Finish{testSumA}, sumA},
 	{&Finished{testSumB}, sumB},
+
+	{&Alive{}, ""},
 }
 
 // like returns an empty message of the type of m.
