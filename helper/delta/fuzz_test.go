@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -92,7 +93,8 @@ func FuzzSend(f *testing.F) {
 		"\x00\x00\x00\x00"+"\x00\x02\x00"+rest)                                   // a first copy
 	f.Fuzz(func(t *testing.T, b []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			finished, next := block.Digest{}, int64(0)
+			var said []block.Digest // roots, also such as came too late
+			next := int64(0)
 			err := hostile(b, func(ctx context.Context, l Link) error {
 				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2, wire.CompressAuto)
 				return err
@@ -111,12 +113,12 @@ func FuzzSend(f *testing.F) {
 				case 3:
 					return frame(resend(int64(s.n(4))))
 				case 4:
-					finished = []block.Digest{root, sums[0]}[s.n(2)]
-					return frame(&wire.Finished{Root: finished})
+					said = append(said, []block.Digest{root, sums[0]}[s.n(2)])
+					return frame(&wire.Finished{Root: said[len(said)-1]})
 				}
 				return s.raw()
 			})
-			if err == nil && finished != root {
+			if err == nil && !slices.Contains(said, root) {
 				t.Error("success with a wrong root")
 			}
 		})
@@ -141,7 +143,8 @@ func FuzzReceive(f *testing.F) {
 		"\x00\x04\x01\x02\x09"+"\x00\x02\x01"+block4+"\x00"+rest)         // with a gap that is kept
 	f.Fuzz(func(t *testing.T, b []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			dev, finish := memdev.FromBytes(before), block.Digest{}
+			dev := memdev.FromBytes(before)
+			var said []block.Digest    // roots, also such as came too late
 			now := bytes.Clone(before) // what the target holds when all honest patches are applied
 			kept := map[int64][]wire.Gap{}
 			masked := func(b []byte) []byte { // b in the range, as the digests see it
@@ -164,8 +167,8 @@ func FuzzReceive(f *testing.F) {
 				case 2:
 					return frame(scriptedPatch(s, r, now, kept))
 				case 3:
-					finish = []block.Digest{wantRoot(masked(now), 4096), {}}[s.n(2)]
-					return frame(&wire.Finish{Root: finish})
+					said = append(said, []block.Digest{wantRoot(masked(now), 4096), {}}[s.n(2)])
+					return frame(&wire.Finish{Root: said[len(said)-1]})
 				case 4:
 					i := int64(s.n(3))
 					off, _ := r.Extent(i)
@@ -185,7 +188,7 @@ func FuzzReceive(f *testing.F) {
 					t.Errorf("wrote %+v", c)
 				}
 			}
-			if err == nil && wantRoot(masked(after), 4096) != finish {
+			if err == nil && !slices.Contains(said, wantRoot(masked(after), 4096)) {
 				t.Error("success with a wrong root")
 			}
 			for _, gaps := range kept {

@@ -100,6 +100,8 @@ var vectors = []vector{
 	{&Finished{testSumB}, sumB},
 	{&Gaps{Keep: true, List: []Gap{{2, 1 << 20}, {1 << 21, 2}}}, "\x01\x00\x02" + int2 + int1M + "\x00\x00\x00\x00\x00\x20\x00\x00" + int2},
 	{&Gaps{List: []Gap{{0, 2}}}, "\x00\x00\x01" + u64zero + int2},
+
+	{&Alive{}, ""},
 }
 
 // like returns an empty message of the type of m.

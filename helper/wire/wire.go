@@ -17,6 +17,8 @@
 // One request runs at a time; the next may be sent ahead, it waits its turn.
 // Cancel ends the last request sent with Error(cancelled), unless that has ended
 // already; the session stays usable. The end of the stream ends everything.
+// Where both ends have FeatureAlive, each says from time to time that it is there,
+// and silence ends the session.
 //
 // # Delta
 //
@@ -65,12 +67,16 @@ const (
 	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )
 
-// Features are what a helper can do beyond Version.
+// Features are what an end can do beyond Version.
 type Features uint64
 
 // FeatureSharedClaim: several sessions may write one target, proving to each
 // other that they belong together.
 const FeatureSharedClaim Features = 1 << 0
+
+// FeatureAlive: this end sends Alive, and ends the session when the other does not.
+// It holds when both ends have it.
+const FeatureAlive Features = 1 << 1
 
 // Type is the type of a frame.
 type Type uint8
@@ -126,10 +132,22 @@ const (
 	TypeFinished Type = 0x40 // R: root
 
 	TypeGaps Type = 0x48 // S, H: places that could not be read
+
+	TypeAlive Type = 0x81 // both: the end that sends it is there
 )
 
 // IsRequest tells whether frames of this type start a request.
 func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing }
+
+// IsKnown tells whether this release has a message for frames of this type.
+func (t Type) IsKnown() bool {
+	switch {
+	case t >= TypeHello && t <= TypeProgress, t.IsRequest(), t >= TypeEntries && t <= TypeProperties,
+		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t == TypeAlive:
+		return true
+	}
+	return false
+}
 
 // IsBulk tells whether frames of this type carry device content.
 func (t Type) IsBulk() bool { return t == TypePatch || t == TypeData }
