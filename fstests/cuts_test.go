@@ -26,10 +26,10 @@ type line struct {
 }
 
 // newLine lets rclone try everything once: what survives a fault does so inside the transfer.
-func newLine(t *testing.T) *line {
+func newLine(t *testing.T, options ...harness.SshdOption) *line {
 	t.Helper()
 	require.Need(t, require.Sshd)
-	l := &line{t: t, server: harness.Sshd(t), client: harness.NewClient(t)}
+	l := &line{t: t, server: harness.Sshd(t, options...), client: harness.NewClient(t)}
 	l.relay = harness.NewRelay(t, l.server.Addr())
 	l.server.KnowPort(t, l.relay.Port())
 	for name, value := range map[string]string{
@@ -57,6 +57,7 @@ type trial struct {
 // flow is a way in which data moves.
 type flow struct {
 	name    string
+	fault   string // of harness.Faults, when the line breaks
 	size    int64
 	crosses int64 // how often the data crosses the line
 	// copy runs the copy from source to target.
@@ -64,16 +65,16 @@ type flow struct {
 }
 
 var flows = []flow{
-	{"Push", 600 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
+	{"Push", "cut-push", 600 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
 		return x.run(ctx, nil, nil, "copyto", x.source, x.there(x.target))
 	}},
-	{"Pull", 600 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
+	{"Pull", "cut-pull", 600 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
 		return x.run(ctx, nil, nil, "copyto", x.there(x.source), "blockdev:localhost"+x.target)
 	}},
-	{"HostToHost", 600 << 20, 2, func(ctx context.Context, x *trial) harness.Result {
+	{"HostToHost", "cut-host-to-host", 600 << 20, 2, func(ctx context.Context, x *trial) harness.Result {
 		return x.run(ctx, nil, nil, "copyto", x.there(x.source), x.there(x.target))
 	}},
-	{"Stream", 100 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
+	{"Stream", "cut-stream", 100 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
 		in, err := os.Open(x.source)
 		if err != nil {
 			x.t.Error(err)
@@ -81,7 +82,7 @@ var flows = []flow{
 		defer in.Close()
 		return x.run(ctx, in, nil, "rcat", "--size", "104857600", x.there(x.target))
 	}},
-	{"Read", 100 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
+	{"Read", "cut-read", 100 << 20, 1, func(ctx context.Context, x *trial) harness.Result {
 		out, err := os.Create(x.target)
 		if err != nil {
 			x.t.Error(err)
@@ -199,20 +200,22 @@ func TestCuts(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel() // most of the time they wait
 			l := newLine(t)
-			lost := 0
+			lost, cuts := 0, int64(0)
 			for i := range harness.Runs(t, 4, 40) {
 				seed := uint64(i) + 1
-				lost += l.trial(t, f, seed)
+				some, played := l.trial(t, f, seed)
+				lost, cuts = lost+some, cuts+played
 			}
 			if lost == 0 {
 				t.Error("no connection was lost in any run: nothing was tested")
 			}
+			harness.Tried(t, f.fault, int(cuts), fmt.Sprintf("%d copies, in which %d connections were lost", harness.Runs(t, 4, 40), lost))
 		})
 	}
 }
 
-// trial is one run of TestCuts. It returns how many connections were lost.
-func (l *line) trial(t *testing.T, f flow, seed uint64) int {
+// trial is one run of TestCuts. It returns how many connections were lost, by how many faults.
+func (l *line) trial(t *testing.T, f flow, seed uint64) (lost int, cuts int64) {
 	t.Helper()
 	x := &trial{line: l, random: rand.New(rand.NewPCG(seed, uint64(len(f.name))))}
 	defer x.image(t, f.size)()
@@ -221,7 +224,6 @@ func (l *line) trial(t *testing.T, f flow, seed uint64) int {
 	defer cancel()
 	quiet, calm := context.WithCancel(ctx)
 	var disturber sync.WaitGroup
-	var cuts int64
 	disturber.Go(func() { cuts = x.disturb(quiet) })
 	start := time.Now()
 	r := f.copy(ctx, x)
@@ -236,10 +238,10 @@ func (l *line) trial(t *testing.T, f flow, seed uint64) int {
 	if total := l.relay.Total(); total > limit {
 		t.Errorf("seed %d: %d bytes crossed with %d faults, more than %d: %s", seed, total, cuts, limit, r.Stderr)
 	}
-	lost := strings.Count(r.Stderr, "lost, resuming")
+	lost = strings.Count(r.Stderr, "lost, resuming")
 	if again := strings.Count(r.Stderr, "again, going on"); again != lost {
 		t.Errorf("seed %d: lost %d times, back %d times: %s", seed, lost, again, r.Stderr)
 	}
 	t.Logf("seed %d: %d faults, %d losses, %d bytes, %v", seed, cuts, lost, l.relay.Total(), time.Since(start).Round(time.Millisecond))
-	return lost
+	return lost, cuts
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 )
 
-// update makes TestDocs_Options write the option reference instead of comparing it. The units and the examples,
-// which rclone does not know, stay as they are.
-var update = flag.Bool("update", false, "write the option reference of docs/blockdev.md")
+// update makes TestDocs_Options write the option reference instead of comparing it, and TestReliabilityPage its page.
+// The units and the examples of options, which rclone does not know, stay as they are.
+var update = flag.Bool("update", false, "write the option reference of docs/blockdev.md, and what was recorded into docs/reliability.md")
 
 const (
 	manual     = "../docs/blockdev.md"

@@ -2,6 +2,7 @@ package fstests
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,15 +16,16 @@ import (
 
 // victim is what is killed in the middle of a copy.
 type victim struct {
-	name string
-	kill func(x *trial, client context.CancelFunc)
-	ends bool // rclone is the one
+	name  string
+	fault string // of harness.Faults
+	kill  func(x *trial, client context.CancelFunc)
+	ends  bool // rclone is the one
 }
 
 var victims = []victim{
-	{"Client", func(_ *trial, client context.CancelFunc) { client() }, true}, // the package os/exec kills it
-	{"Helper", func(x *trial, _ context.CancelFunc) { x.killOne("blockdev-helper") }, false},
-	{"Sshd", func(x *trial, _ context.CancelFunc) { x.killOne("sshd") }, false},
+	{"Client", "kill-client", func(_ *trial, client context.CancelFunc) { client() }, true}, // the package os/exec kills it
+	{"Helper", "kill-helper", func(x *trial, _ context.CancelFunc) { x.killOne("blockdev-helper") }, false},
+	{"Sshd", "kill-sshd", func(x *trial, _ context.CancelFunc) { x.killOne("sshd") }, false},
 }
 
 // killOne kills a process of the server's sessions whose program has that in its name.
@@ -54,6 +56,7 @@ func TestKills(t *testing.T) {
 			if early == 0 {
 				t.Error("nothing was killed before its end in any run: nothing was tested")
 			}
+			harness.Tried(t, v.fault, harness.Runs(t, 4, 34), fmt.Sprintf("%d of them in the middle of a copy", early))
 		})
 	}
 }

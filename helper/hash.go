@@ -82,7 +82,8 @@ func (s *session) hash(r *request) error {
 // read fills chunks until all is read or the request is cancelled.
 func (h *hashing) read() error {
 	buf := func() []byte { return (<-h.free)[:min(readChunk, h.o.Size())] }
-	return eachChunk(h.r.ctx, h.o, 0, h.o.Size(), buf, func(off, n int64, data []byte) error {
+	read := func(b []byte, off int64) error { return readChunkOf(h.o, b, off) }
+	return eachChunk(h.r.ctx, source{h.o}, 0, h.o.Size(), buf, read, func(off, n int64, data []byte) error {
 		h.chunks <- hashChunk{n, data}
 		return nil
 	})

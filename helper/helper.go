@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -41,8 +43,10 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
 	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { rw.Close() })() // ends what waits for the client
+	in := wire.NewSilence(rw, wire.AliveLimit, func() { cancel(errSilent) })
 	s := &session{
-		r:        wire.NewReader(rw),
+		r:        wire.NewReader(in),
+		in:       in,
 		w:        wire.NewWriter(rw),
 		policy:   p,
 		requests: make(chan *request, 1+maxAhead),
@@ -50,7 +54,12 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
 	}
 	if err := s.greet(); err != nil {
 		rw.Close()
-		return cmp.Or(context.Cause(outer), err)
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	var pulse sync.WaitGroup
+	defer pulse.Wait()
+	if s.pulsed() {
+		pulse.Go(func() { s.w.Pulse(s.done) })
 	}
 	reading := make(chan error, 1)
 	go func() {
@@ -64,15 +73,23 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, p Policy) error {
 	if err := <-reading; !errors.Is(err, errGone) {
 		return err
 	}
+	if err := context.Cause(ctx); errors.Is(err, errSilent) {
+		return err
+	}
 	return context.Cause(outer)
 }
+
+// errSilent ends a session whose client says nothing any more: its program or host may
+// be gone without a word, and what is open is not held for it any longer.
+var errSilent = fmt.Errorf("nothing came from the client for %v", wire.AliveLimit)
 
 // errGone ends the requests of a client that closed its stream.
 var errGone = errors.New("the client is gone")
 
 // Hello describes this program and the host it runs on.
 func Hello() *wire.Hello {
-	h := &wire.Hello{Version: wire.Version, OS: runtime.GOOS, Arch: runtime.GOARCH, Build: Version(), BootID: bootID()}
+	h := &wire.Hello{Version: wire.Version, Features: wire.FeatureAlive, OS: runtime.GOOS, Arch: runtime.GOARCH}
+	h.Build, h.BootID = Version(), bootID()
 	if device.SharedClaim {
 		h.Features |= wire.FeatureSharedClaim
 	}

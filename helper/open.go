@@ -45,7 +45,7 @@ func (s *session) openObject(r *request) error {
 		return err
 	}
 	o.ReadPast(directModes[m.Direct])
-	s.open, s.writing = o, m.Write
+	s.open, s.writing, s.salvage = o, m.Write, salvage(o, m.ReadErrors)
 	for _, n := range o.Notices() {
 		if err := s.w.Write(&wire.Notice{Text: wire.Clip(n)}); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (s *session) closeObject(r *request) error {
 		return err
 	}
 	o, writing := s.open, s.writing
-	s.open, s.writing = nil, false
+	s.open, s.writing, s.salvage = nil, false, nil
 	switch {
 	case o == nil:
 		return nil
@@ -155,9 +155,9 @@ func (s *session) send(r *request) error {
 	}
 	var sum *wire.Summary
 	if m.Compare {
-		sum, err = delta.CompareSend(r.ctx, r, source{o}, m.Range(), m.Window)
+		sum, err = delta.CompareSend(r.ctx, r, s.source(), m.Range(), m.Window)
 	} else {
-		sum, err = delta.Send(r.ctx, r, source{o}, m.Range(), m.Window, m.Compress)
+		sum, err = delta.Send(r.ctx, r, s.source(), m.Range(), m.Window, m.Compress)
 	}
 	if err != nil {
 		return err
@@ -180,7 +180,11 @@ func (s *session) receive(r *request) error {
 	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
 		return err
 	}
-	sum, err := delta.Receive(r.ctx, r, target{o}, m.Range(), m.Window)
+	receive := delta.Receive
+	if m.ReadBack {
+		receive = delta.ReceiveReadBack
+	}
+	sum, err := receive(r.ctx, r, target{o}, m.Range(), m.Window)
 	if err != nil {
 		return err
 	}

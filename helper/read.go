@@ -1,11 +1,14 @@
 package helper
 
 import (
+	"cmp"
 	"context"
+	"io"
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -23,6 +26,7 @@ type rangeReader struct {
 	credit int64     // bytes of data that may be sent
 	hole   wire.Hole // zeros found and not yet sent
 	data   wire.Data // reused
+	gaps   wire.Gaps // reused
 
 	squeeze *compress.Encoder
 }
@@ -44,18 +48,39 @@ func (s *session) readRange(r *request) error {
 	}
 	rr := &rangeReader{o: o, r: r, credit: m.Window, squeeze: compress.NewEncoder(m.Compress)}
 	buf := make([]byte, min(readChunk, m.Length))
-	if err := eachChunk(r.ctx, o, m.Offset, m.Offset+m.Length, func() []byte { return buf }, rr.chunk); err != nil {
+	read := func(b []byte, off int64) error { return readChunkOf(o, b, off) }
+	if s.salvage != nil {
+		read = func(b []byte, off int64) error { return rr.salvage(s.salvage, b, off) }
+	}
+	if err := eachChunk(r.ctx, s.source(), m.Offset, m.Offset+m.Length, func() []byte { return buf }, read, rr.chunk); err != nil {
 		return err
 	}
 	return rr.flush()
 }
 
-// eachChunk calls fn for the bytes [off, end) of o in order, with the content of
+// readChunkOf reads all of b at off.
+func readChunkOf(o *device.Object, b []byte, off int64) error {
+	if n, err := o.ReadAt(b, off); n < len(b) {
+		return cmp.Or(err, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// salvage reads b at off, and tells what of it cannot be read.
+func (rr *rangeReader) salvage(v *delta.Salvage, b []byte, off int64) (err error) {
+	if rr.gaps.List, err = v.Fill(b, off, rr.gaps.List[:0]); err != nil || len(rr.gaps.List) == 0 {
+		return err
+	}
+	return rr.r.Write(&rr.gaps)
+}
+
+// eachChunk calls fn for the bytes [off, end) of src in order, with the content of
 // chunks that are read into what buf returns, or with nil for n bytes that are a
 // hole.
-func eachChunk(ctx context.Context, o *device.Object, off, end int64, buf func() []byte, fn func(off, n int64, data []byte) error) error {
+func eachChunk(ctx context.Context, src delta.Source, off, end int64, buf func() []byte,
+	read func(b []byte, off int64) error, fn func(off, n int64, data []byte) error) error {
 	for off < end {
-		start, stop, err := source{o}.Data(off, end)
+		start, stop, err := src.Data(off, end)
 		if err != nil {
 			return err
 		}
@@ -70,7 +95,7 @@ func eachChunk(ctx context.Context, o *device.Object, off, end int64, buf func()
 			}
 			b := buf()
 			b = b[:min(int64(len(b)), stop-off)]
-			if n, err := o.ReadAt(b, off); n < len(b) && err != nil {
+			if err := read(b, off); err != nil {
 				return err
 			}
 			if err := fn(off, int64(len(b)), b); err != nil {

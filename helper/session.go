@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -19,15 +20,18 @@ const (
 // session is one conversation. Its reader sorts the frames of the client; handle
 // serves one request after the other.
 type session struct {
-	r        *wire.Reader // owned by read
+	r        *wire.Reader  // owned by read
+	in       *wire.Silence // of r; owned by read
 	w        *wire.Writer
 	policy   Policy
 	requests chan *request   // from read to handle; closed by read
 	pending  atomic.Int32    // requests that have not ended
 	done     <-chan struct{} // the session ends
+	client   wire.Hello      // what it said of itself; set by greet
 
 	open    *device.Object // what Open opened; owned by handle
 	writing bool           // open is a target; owned by handle
+	salvage *delta.Salvage // of open, nil when a read error ends a request; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -57,8 +61,8 @@ func (s *session) greet() error {
 		return noClient(err)
 	}
 	defer f.Release()
-	var hello wire.Hello
-	if err := f.Decode(&hello); err != nil {
+	hello := &s.client
+	if err := f.Decode(hello); err != nil {
 		return err
 	}
 	if hello.Version != wire.Version {
@@ -66,8 +70,14 @@ func (s *session) greet() error {
 			hello.Version, hello.Build, wire.Version, Version())
 		return errors.Join(err, s.w.Write(err))
 	}
+	if !s.pulsed() {
+		s.in.Limit(0)
+	}
 	return nil
 }
+
+// pulsed tells whether both ends say regularly that they are there.
+func (s *session) pulsed() bool { return s.client.Features&wire.FeatureAlive != 0 }
 
 // noClient is nil for a client that left without a word.
 func noClient(err error) error {
@@ -107,7 +117,8 @@ func (s *session) read(ctx context.Context) error {
 		case f.Type&wire.Optional != 0:
 			f.Release()
 		default:
-			return s.breach("this helper (%s) does not know frames of type %#02x", Version(), uint8(f.Type))
+			return s.breach("this helper (version %d of the protocol, %s) does not know frames of type %#02x, which the client (version %d, %s) sent: install the same release on both hosts",
+				wire.Version, Version(), uint8(f.Type), s.client.Version, s.client.Build)
 		}
 	}
 }
@@ -138,7 +149,7 @@ func (s *session) deliver(r *request, f wire.Frame) bool {
 }
 
 // belongs tells whether frames of type t may follow a request.
-func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeFinished }
+func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeGaps }
 
 // gone is errGone for a stream that ended, also by being closed here.
 func gone(err error) error {

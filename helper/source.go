@@ -30,6 +30,22 @@ func (s source) Data(off, end int64) (start, stop int64, err error) {
 	return start, stop, nil
 }
 
+// salvage is o as a source that goes on after read errors, nil when it does not.
+func salvage(o *device.Object, how wire.ReadErrors) *delta.Salvage {
+	if how == wire.ReadStop {
+		return nil
+	}
+	return delta.NewSalvage(source{o}, o.Size(), how == wire.ReadSkip, device.Unreadable)
+}
+
+// source is what is open as it is read for somebody else.
+func (s *session) source() delta.Source {
+	if s.salvage != nil {
+		return s.salvage
+	}
+	return source{s.open}
+}
+
 // target is an open object as it is brought up to date.
 type target struct{ *device.Object }
 

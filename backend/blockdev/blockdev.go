@@ -86,18 +86,20 @@ func (f *Fs) heed(ctx context.Context) {
 // Options is the configuration of a remote.
 type Options struct {
 	host.Config
-	Force     string               `config:"force"`
-	ExpectID  string               `config:"expect_id"`
-	PinIDs    bool                 `config:"pin_ids"`
-	Reread    bool                 `config:"reread_partitions"`
-	Zero      Zeroing              `config:"zero"`
-	Hash      bool                 `config:"hashes"`
-	Reference string               `config:"reference"`
-	Chunks    bool                 `config:"multithread_upload"`
-	RetryTime fs.Duration          `config:"retry_time"`
-	Resume    bool                 `config:"resume"`
-	Receipt   string               `config:"receipt"`
-	Enc       encoder.MultiEncoder `config:"encoding"`
+	Force      string               `config:"force"`
+	ExpectID   string               `config:"expect_id"`
+	PinIDs     bool                 `config:"pin_ids"`
+	Reread     bool                 `config:"reread_partitions"`
+	Zero       Zeroing              `config:"zero"`
+	Hash       bool                 `config:"hashes"`
+	Reference  string               `config:"reference"`
+	Chunks     bool                 `config:"multithread_upload"`
+	RetryTime  fs.Duration          `config:"retry_time"`
+	Resume     bool                 `config:"resume"`
+	Receipt    string               `config:"receipt"`
+	ReadBack   bool                 `config:"read_back"`
+	ReadErrors ReadErrors           `config:"read_errors"`
+	Enc        encoder.MultiEncoder `config:"encoding"`
 }
 
 func options() []fs.Option {
@@ -166,7 +168,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), retryOption(), resumeOption(), receiptOption(), {
+	}, chunksOption(), retryOption(), resumeOption(), receiptOption(), readErrorsOption(), readBackOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

@@ -53,7 +53,21 @@ rclone backend diff blockdev:host/dev sda blockdev:standby/dev/sdb
 
 Of the bytes scanned, "changed" would be moved and written, "zeroed" would be made
 zero, and "equal" be left alone. With --ignore-size only the part common to both
-is compared.`,
+is compared.
+
+The option map draws the result: what is close on the device is close in the
+picture. With ranges, the result has the ranges that differ, 10000 at most. Where
+there are more, they are told in larger units ("rangeUnit", in bytes), so that they
+cover all that differs.
+
+` + "```console" + `
+rclone backend diff blockdev:host/dev sda blockdev:standby/dev/sdb -o map=sda.png
+` + "```",
+		Opts: map[string]string{
+			"map":    "Picture to write, named *.png or *.svg",
+			"layout": "Order of its cells: hilbert (default) or rows",
+			"ranges": "true adds the ranges that differ",
+		},
 	},
 	args: []string{"source name", "target remote"},
 	run:  (*Fs).diff,

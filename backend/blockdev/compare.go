@@ -32,6 +32,17 @@ type Difference struct {
 	Wire          int64         `json:"wire"`          // crossed the network for the comparison
 	Took          time.Duration `json:"took"`          // nanoseconds
 
+	// Empty is what of Equal is zero on both ends; known where Plan.Mark is told.
+	Empty int64 `json:"-"`
+
+	// Ranges are where the two differ, in units of RangeUnit bytes, when it was asked
+	// for.
+	Ranges    []Range `json:"ranges,omitzero"`
+	RangeUnit int64   `json:"rangeUnit,omitzero"`
+	// Unreadable are places of the source that could not be read, as far as the option
+	// read_errors lets the comparison go on.
+	Unreadable Unreadable `json:"unreadable,omitzero"`
+
 	// InUse says why a copy would be refused now, as far as the host tells.
 	InUse []string `json:"inUse,omitempty"`
 }
@@ -76,9 +87,10 @@ type pair struct {
 	src, dst *lease
 }
 
-// openPair opens two objects, which must be different ones.
-func openPair(ctx context.Context, from, to place) (*pair, error) {
-	src, err := openSource(ctx, from)
+// openPair opens two objects, which must be different ones. how is for places where
+// the source cannot be read.
+func openPair(ctx context.Context, from, to place, how wire.ReadErrors) (*pair, error) {
+	src, err := openSalvaging(ctx, from, how)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -128,10 +140,11 @@ func (p *pair) common(ctx context.Context) (int64, error) {
 }
 
 // compare finds out what a copy from the source to the target would do, without
-// writing anything. streams is how many stripes are worked on at once.
-func compare(ctx context.Context, from, to place, streams int) (*Difference, error) {
+// writing anything. streams is how many stripes are worked on at once. begin is
+// called with what is known before, nil for nobody.
+func compare(ctx context.Context, from, to place, streams int, how ReadErrors, begin func(*Difference)) (*Difference, error) {
 	plan, report := planOf(ctx), &report{start: time.Now()}
-	p, err := openPair(ctx, from, to)
+	p, err := openPair(ctx, from, to, wire.ReadErrors(how))
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +154,9 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 		if p.src.opened.Entry.Rotational || p.dst.opened.Entry.Rotational {
 			streams = 1
 		}
+		if begin != nil {
+			begin(d)
+		}
 		plan.Meter.begin(report)
 		err = p.stripes(ctx, d.Scanned, streams, report)
 	}
@@ -149,8 +165,12 @@ func compare(ctx context.Context, from, to place, streams int) (*Difference, err
 		return nil, explain(err)
 	}
 	got := report.outcome()
-	d.Equal, d.Changed, d.Zeroed, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Wire, got.Took
+	d.Equal, d.Changed, d.Zeroed, d.Empty, d.Wire, d.Took = got.Equal, got.Changed, got.Zeroed, got.Empty, got.Wire, got.Took
 	d.ChangedBlocks, d.ZeroedBlocks = blocks(got.Changed, d.BlockSize), blocks(got.Zeroed, d.BlockSize)
+	d.Unreadable = got.Unreadable
+	if err := got.Unreadable.conclude(ctx, nil, how); err != nil {
+		fs.CountError(ctx, err) // the command fails, after it has told the rest
+	}
 	found, err := describe(ctx, to, false)
 	if err != nil {
 		return nil, explain(err)
@@ -177,7 +197,9 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 	work := func(ctx context.Context, p *pair) error {
 		defer report.join(p.src, p.dst)()
 		p.src.s.Watch(plan.Meter.moved)
+		p.src.s.Trace(plan.Mark)
 		for r := range todo {
+			p.src.salvage(&report.gaps)
 			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))
 			if err != nil {
 				return err

@@ -36,12 +36,17 @@ func (f *Fs) info(ctx context.Context, arg []string, _ map[string]string) (any, 
 	return out, nil
 }
 
-func (f *Fs) diff(ctx context.Context, arg []string, _ map[string]string) (any, error) {
-	from, to, err := f.two(ctx, arg)
+func (f *Fs) diff(ctx context.Context, arg []string, opt map[string]string) (any, error) {
+	want, err := diffOptions(opt)
 	if err != nil {
 		return nil, err
 	}
-	return compare(ctx, from, to, f.opt.Streams)
+	from, to, err := f.two(ctx, arg)
+	if err != nil {
+		want.discard()
+		return nil, err
+	}
+	return want.compare(ctx, from, to, f.opt.Streams, f.opt.ReadErrors)
 }
 
 // two finds the two objects that diff and verify take.
@@ -81,7 +86,7 @@ func (f *Fs) verify(ctx context.Context, arg []string, opt map[string]string) (a
 
 // verify reads both, and returns the root that they have in common.
 func verify(ctx context.Context, a, b place) (same rootResult, err error) {
-	p, err := openPair(ctx, a, b)
+	p, err := openPair(ctx, a, b, wire.ReadStop)
 	if err != nil {
 		return same, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rclone/rclone/fs"
@@ -15,11 +16,12 @@ import (
 
 // Object is a block device or an image file.
 type Object struct {
-	fs     *Fs
-	remote string
-	entry  wire.Entry // as of the last look
-	found  time.Time  // when that was first
-	told   sync.Once  // of the reference
+	fs      *Fs
+	remote  string
+	entry   wire.Entry  // as of the last look
+	found   time.Time   // when that was first
+	told    sync.Once   // of the reference
+	damaged atomic.Bool // it could not be read as a whole
 }
 
 func (f *Fs) newObject(remote string, e wire.Entry) *Object {
@@ -114,7 +116,7 @@ func (o *Object) Update(ctx context.Context, in io.Reader, src fs.ObjectInfo, op
 	if acc, ok := in.(*accounting.Account); ok {
 		if from := localFile(ctx, src); from != nil {
 			acc.Abandon() // else it reads ahead what is read again
-			return o.transfer(ctx, src, *from, acc.AccountReadN)
+			return o.transfer(ctx, src, *from, o.fs.opt.ReadErrors, acc.AccountReadN)
 		}
 	}
 	return o.receive(ctx, in, src)
@@ -131,6 +133,9 @@ func (o *Object) Remove(ctx context.Context) error {
 	}
 	if err := refuseAlias(ctx, o.entry.ID, at); err != nil {
 		return once(ctx, err)
+	}
+	if err := o.refuseDamaged(ctx); err != nil {
+		return err
 	}
 	return at.with(ctx, func(s *host.Session) error { return s.Remove(ctx, at.path) })
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
 
@@ -26,9 +27,15 @@ type Plan struct {
 	// Receipt is the file or directory for the receipt of the copy, in place of what the
 	// option of the target says.
 	Receipt string
+	// Mark is told what becomes of each run of bytes, by several goroutines at once.
+	// After a lost connection it is told again of some, which may then be equal since
+	// they were written before.
+	Mark func(off, n int64, f host.Fate)
 
 	// Meter runs while a copy or comparison does.
 	Meter Meter
+
+	gaps gaps // of what was read for another remote
 }
 
 // Ends are source and target of a copy that is about to begin.
@@ -44,9 +51,14 @@ type Outcome struct {
 	Equal   int64 // left alone
 	Changed int64 // moved and written
 	Zeroed  int64 // made zero
+	Empty   int64 // of Equal: zero on both ends; known where Mark is told
 	Wire    int64 // crossed the network in both directions
 	Took    time.Duration
 	Receipt string // file, when one was written
+
+	// Unreadable are places of the source. A copy that has some is complete but for
+	// them, and ends with an error.
+	Unreadable Unreadable
 }
 
 type planKey struct{}
@@ -77,6 +89,10 @@ func (p *Plan) ready(e Ends) error {
 	}
 	return p.Ready(e)
 }
+
+// Unreadable are the places that could not be read of an object of this backend that
+// was copied to another remote. The copy itself has no error then.
+func (p *Plan) Unreadable() Unreadable { return p.gaps.outcome() }
 
 func (p *Plan) done(o Outcome) {
 	if p.Done != nil {

@@ -55,6 +55,18 @@ func objectAt(ctx context.Context, name, full string, m configmap.Mapper) (*Fs, 
 	return f.(*Fs), leaf, nil
 }
 
+// HostPath is the path that a name has on its host, empty where there is none.
+func (f *Fs) HostPath(remote string) string {
+	at, err := f.place(remote)
+	if err != nil {
+		return ""
+	}
+	return at.path
+}
+
+// ReadErrors is what becomes of places of a source on f that cannot be read.
+func (f *Fs) ReadErrors() ReadErrors { return f.opt.ReadErrors }
+
 // Device tells whether the object is a device, not an image file.
 func (o *Object) Device() bool { return o.entry.Kind == wire.KindBlock }
 
@@ -65,7 +77,7 @@ func Compare(ctx context.Context, src, dst *Object) (*Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compare(ctx, from, to, dst.fs.opt.Streams)
+	return compare(ctx, from, to, dst.fs.opt.Streams, src.fs.opt.ReadErrors, nil)
 }
 
 // Verify reads src and dst, and returns the root that they have in common. That they
@@ -84,6 +96,28 @@ func both(src, dst *Object) (from, to place, err error) {
 		to, err = dst.fs.place(dst.remote)
 	}
 	return from, to, err
+}
+
+// Hosts names the hosts that are known on this machine. Nobody is asked.
+func Hosts(ctx context.Context) []string {
+	f, _, err := At(ctx, host.Localhost, "/x", nil)
+	if err != nil {
+		return nil
+	}
+	return host.Named(f.opt.Config)
+}
+
+// Paths names what begins with prefix on a host. The user is asked nothing.
+func Paths(ctx context.Context, at, prefix string) ([]string, error) {
+	f, _, err := At(ctx, at, "/x", nil)
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.place("")
+	if err != nil {
+		return nil, err
+	}
+	return p.host.Paths(ctx, prefix)
 }
 
 // Throughput is the number of bytes in a second that one stream gets through to the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // Open reads the content or a range of it.
@@ -31,14 +32,14 @@ func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (rc io.Read
 }
 
 func (o *Object) open(ctx context.Context, at place, off, n int64) (io.ReadCloser, error) {
-	if n >= block.ExtentSize { // less costs more than it can save
+	if n >= block.ExtentSize || wire.ReadErrors(o.fs.opt.ReadErrors) == wire.ReadSkip { // less costs more than it can save
 		if ref, err := o.reference(ctx); err != nil {
 			return nil, err
 		} else if ref != nil {
 			return o.rebuildAll(ctx, at, ref, off, n)
 		}
 	}
-	r := &reader{ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o)}
+	r := &reader{o: o, ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o)}
 	if err := r.open(ctx); err != nil {
 		return nil, classify(err)
 	}
@@ -75,6 +76,7 @@ func within(size, off, n int64) (int64, int64) {
 
 // reader reads a range of an object. It holds a session until it is closed.
 type reader struct {
+	o      *Object
 	ctx    context.Context
 	at     place
 	s      *host.Session // nil after Close, and after a lost connection that did not come back
@@ -84,6 +86,8 @@ type reader struct {
 	end    int64 // of the range
 	id     string
 	resume *resume
+	gaps   gaps // of what was read
+	closed bool
 	err    error // of a connection that did not come back
 }
 
@@ -93,7 +97,12 @@ func (r *reader) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.r, err = s.OpenReader(ctx, r.at.path, r.off, r.end-r.off); err != nil {
+	how := r.o.salvaged()
+	if how != wire.ReadStop {
+		r.gaps.forget(r.off)
+		s.OnGaps(r.gaps.add)
+	}
+	if r.r, err = s.OpenSalvaging(ctx, r.at.path, r.off, r.end-r.off, how); err != nil {
 		s.Release()
 		return err
 	}
@@ -129,6 +138,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		case err == nil || err == io.EOF:
 			return 0, err
 		}
+		err = r.o.explainRead(err)
 		r.err = classify(r.resume.after(r.ctx, err, func(ctx context.Context) error {
 			if r.s != nil {
 				r.drop()
@@ -164,6 +174,10 @@ func (r *reader) RangeSeek(ctx context.Context, offset int64, whence int, length
 // Close gives the session back, also in the middle of the range. A helper that
 // does not answer is given up.
 func (r *reader) Close() error {
+	if !r.closed {
+		r.closed = true
+		r.o.concludeRead(r.ctx, &r.gaps)
+	}
 	if r.s == nil {
 		return nil
 	}

@@ -34,14 +34,9 @@ type receiptLine struct {
 
 // receiptChange is what differs between two receipts, to the extent.
 type receiptChange struct {
-	Differing int64          `json:"differing"` // bytes
-	Ranges    int64          `json:"ranges"`
-	List      []receiptRange `json:"list,omitempty"`
-}
-
-type receiptRange struct {
-	Offset int64 `json:"offset"` // bytes
-	Length int64 `json:"length"` // bytes
+	Differing int64   `json:"differing"` // bytes
+	Ranges    int64   `json:"ranges"`
+	List      []Range `json:"list,omitempty"`
 }
 
 // receipts lists, shows and compares receipts.
@@ -166,7 +161,7 @@ func changed(from, to string, list bool) (*receiptChange, error) {
 	c := new(receiptChange)
 	differ := &manifest.Ranges{Show: func(off, n int64) {
 		if list {
-			c.List = append(c.List, receiptRange{off, n})
+			c.List = append(c.List, Range{off, n})
 		}
 	}}
 	err = manifest.Compare(x.Manifest, y.Manifest, differ)

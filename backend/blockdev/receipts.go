@@ -101,6 +101,10 @@ func (t *target) writeReceipt(ctx context.Context, report *report) (file string,
 	if t.receipt == nil {
 		return "", nil
 	}
+	if report.outcome().Unreadable.Count > 0 {
+		fs.Logf(t.o, "no receipt: the source could not be read as a whole")
+		return "", nil
+	}
 	opened := t.lead.opened
 	r := &receipt.Receipt{Program: helper.Version(), Source: t.receipt.source, Started: t.receipt.started, Ended: time.Now(),
 		Target: receipt.End{Name: receiptName(t.at), Kind: kindName(t.o.entry), Size: t.o.entry.Size, IDs: opened.IDs[:opened.Lasting]}}

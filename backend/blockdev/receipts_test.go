@@ -201,7 +201,7 @@ func TestReceipts(t *testing.T) {
 		t.Error(err)
 	}
 	change, err := changed(lines[0].File, lines[1].File, true)
-	if err != nil || !slices.Equal(change.List, []receiptRange{{2 << 20, 1 << 20}, {5 << 20, 77}}) {
+	if err != nil || !slices.Equal(change.List, []Range{{2 << 20, 1 << 20}, {5 << 20, 77}}) {
 		t.Errorf("%+v, %v", change, err)
 	}
 	if r, err := runCommand(t, f, "receipts", map[string]string{"show": base(1)}, "img"); err != nil || r.(*receipt.Receipt).Root != lines[1].Root {

@@ -17,6 +17,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // reference opens what the option reference names for o on this machine: a file
@@ -67,16 +68,29 @@ type rebuilding struct {
 	from     place
 	off, end int64 // of what is still to be read
 	resume   *resume
+	gaps     gaps
+	closed   bool
 	err      error // of a connection that did not come back
 }
 
 // rebuildAll reads n bytes at off of what is at from. It closes ref.
 func (o *Object) rebuildAll(ctx context.Context, from place, ref *device.Object, off, n int64) (io.ReadCloser, error) {
-	b, err := o.rebuild(ctx, from, ref, off, n)
-	if err != nil {
+	b := &rebuilding{o: o, ctx: ctx, from: from, off: off, end: off + n, resume: newResume(o)}
+	var err error
+	if b.rebuilt, err = o.rebuild(ctx, from, ref, off, n, &b.gaps); err != nil {
 		return nil, err
 	}
-	return &rebuilding{rebuilt: b, o: o, ctx: ctx, from: from, off: off, end: off + n, resume: newResume(o)}, nil
+	return b, nil
+}
+
+// Close ends the reading.
+func (b *rebuilding) Close() error {
+	err := b.rebuilt.Close()
+	if !b.closed {
+		b.closed = true
+		b.o.concludeRead(b.ctx, &b.gaps)
+	}
+	return err
 }
 
 // Read reads the next bytes.
@@ -98,7 +112,8 @@ func (b *rebuilding) Read(p []byte) (int, error) {
 
 // again asks for what is still to be read, which must be of the same object.
 func (b *rebuilding) again(ctx context.Context) error {
-	_ = b.Close() // of a lost connection
+	_ = b.rebuilt.Close() // of a lost connection
+	b.gaps.forget(b.off)
 	ref, err := b.o.reference(ctx)
 	switch {
 	case err != nil:
@@ -106,7 +121,7 @@ func (b *rebuilding) again(ctx context.Context) error {
 	case ref == nil:
 		return refuse("the reference is gone")
 	}
-	fresh, err := b.o.rebuild(ctx, b.from, ref, b.off, b.end-b.off)
+	fresh, err := b.o.rebuild(ctx, b.from, ref, b.off, b.end-b.off, &b.gaps)
 	if err != nil {
 		return err
 	}
@@ -129,9 +144,10 @@ type rebuilt struct {
 	ended  chan struct{} // the transfer has, and closed the reference
 }
 
-// rebuild reads n bytes at off of what is at from. It closes ref.
-func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, off, n int64) (*rebuilt, error) {
-	source, err := openSource(ctx, from)
+// rebuild reads n bytes at off of what is at from. It closes ref, and collects what
+// cannot be read.
+func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, off, n int64, found *gaps) (*rebuilt, error) {
+	source, err := openSalvaging(ctx, from, wire.ReadErrors(o.fs.opt.ReadErrors))
 	if err == nil && off+n > source.opened.Size {
 		source.close()
 		err = host.HasShrunk(from.path, source.opened.Size, off, n)
@@ -140,6 +156,7 @@ func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, of
 		ref.Close()
 		return nil, classify(err)
 	}
+	source.salvage(found)
 	skip := off % block.DefaultSize
 	r := block.Range{Offset: off - skip, Length: n + skip, BlockSize: block.DefaultSize}
 	ctx, cancel := context.WithCancel(ctx)

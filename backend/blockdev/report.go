@@ -17,6 +17,7 @@ import (
 type report struct {
 	start time.Time
 	wire  atomic.Int64 // bytes that crossed the network in both directions, as far as leases were asked
+	gaps  gaps         // of the source
 
 	mu   sync.Mutex
 	res  host.Result // hold mu
@@ -55,7 +56,7 @@ func (r *report) outcome() Outcome {
 	defer r.mu.Unlock()
 	got := r.res.Receiver
 	return Outcome{Scanned: got.Equal + got.Data + got.Zeroed, Equal: got.Equal, Changed: got.Data, Zeroed: got.Zeroed,
-		Wire: r.wire.Load(), Took: time.Since(r.start)}
+		Empty: r.res.Empty, Wire: r.wire.Load(), Took: time.Since(r.start), Unreadable: r.gaps.outcome()}
 }
 
 func (r *report) add(res *host.Result) {
@@ -69,6 +70,7 @@ func (r *report) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.res = host.Result{}
+	r.gaps.forget(0)
 }
 
 // log writes the line: for people what moved, and in JSON all counters, in bytes.
@@ -86,6 +88,10 @@ func (r *report) log(o *Object, before wire.Entry) {
 	if before.Kind == wire.KindFile && o.entry.Allocated >= 0 {
 		format += ", allocated %v, before %v"
 		args = append(args, size("allocatedAfter", o.entry.Allocated), size("allocatedBefore", before.Allocated))
+	}
+	if u := r.gaps.outcome(); u.Count > 0 {
+		format += ", unreadable %v in %v places%v"
+		args = append(args, size("unreadable", u.Bytes), fs.LogValue("unreadablePlaces", u.Count), fs.LogValueHide("unreadableRanges", u.Ranges))
 	}
 	hidden := map[string]int64{
 		"equal": got.Equal, "holes": sent.Holes, "sourceRead": sent.Scanned, "targetRead": got.Scanned, "targetHoles": got.Holes,

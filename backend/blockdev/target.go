@@ -24,8 +24,9 @@ const lostClaim = time.Minute
 type lease struct {
 	s      *host.Session
 	opened *wire.Opened
-	before int64 // bytes on the wire when it began, or was asked last
-	gone   bool  // s was given back
+	how    wire.ReadErrors // of a source: where it cannot be read
+	before int64           // bytes on the wire when it began, or was asked last
+	gone   bool            // s was given back
 }
 
 // take opens something on a session of the host of p.
@@ -40,11 +41,16 @@ func take(ctx context.Context, p place, req *wire.Open) (*lease, error) {
 		s.Release()
 		return nil, err
 	}
-	return &lease{s: s, opened: opened, before: before}, nil
+	return &lease{s: s, opened: opened, how: req.ReadErrors, before: before}, nil
 }
 
 func openSource(ctx context.Context, from place) (l *lease, err error) {
-	var req wire.Open
+	return openSalvaging(ctx, from, wire.ReadStop)
+}
+
+// openSalvaging is openSource of what may have places that cannot be read.
+func openSalvaging(ctx context.Context, from place, how wire.ReadErrors) (l *lease, err error) {
+	req := wire.Open{ReadErrors: how}
 	req.Path = from.path
 	err = from.again(ctx, func() error {
 		l, err = take(ctx, from, &req)
@@ -55,7 +61,7 @@ func openSource(ctx context.Context, from place) (l *lease, err error) {
 
 // again opens what is open for reading once more, for one more stream.
 func (l *lease) again(ctx context.Context) (*lease, error) {
-	more, err := openSource(ctx, place{l.s.Host(), l.opened.Path})
+	more, err := openSalvaging(ctx, place{l.s.Host(), l.opened.Path}, l.how)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +79,13 @@ func (l *lease) same(other *lease, anew bool) error {
 		return nil
 	}
 	return wire.Errorf(wire.CodeSource, "%s: %s became another object while it was read", l.s.Host(), l.opened.Path)
+}
+
+// salvage collects what cannot be read from now on, where that is no error.
+func (l *lease) salvage(found *gaps) {
+	if l.how != wire.ReadStop {
+		l.s.OnGaps(found.add)
+	}
 }
 
 // wire is the number of bytes that crossed the network since take, or since it was
@@ -157,12 +170,21 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	return t, nil
 }
 
+// take opens the target on one more session.
+func (t *target) take(ctx context.Context, req *wire.Open) (*lease, error) {
+	l, err := take(ctx, t.at, req)
+	if err == nil && t.o.fs.opt.ReadBack {
+		l.s.ReadBack()
+	}
+	return l, err
+}
+
 // claim opens the target. After a lost connection, which may show only now, it
 // connects again, and waits for the helper that may still have the target open; for
 // any other holder it does not.
 func (t *target) claim(ctx context.Context) (*lease, error) {
 	for end := time.Now().Add(lostClaim); ; {
-		l, err := take(ctx, t.at, &t.req)
+		l, err := t.take(ctx, &t.req)
 		passing := errors.Is(err, wire.CodeBusy) || isLost(err)
 		if !passing || !t.at.host.LostLately(lostClaim) || time.Now().After(end) {
 			return l, err
@@ -191,7 +213,7 @@ func (t *target) reopen(ctx context.Context) (void bool, err error) {
 	if n := old.opened.Lasting; n > 0 && int(n) <= len(old.opened.IDs) {
 		req.Pins = old.opened.IDs[:n]
 	}
-	again, err := take(ctx, t.at, &req)
+	again, err := t.take(ctx, &req)
 	if err != nil {
 		return false, err
 	}
@@ -250,7 +272,7 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 	req := t.req
 	req.Lead, req.Path = false, t.lead.opened.Path
 	req.Expect, req.Pins = "", nil // proved by the claim
-	l, err := take(ctx, t.at, &req)
+	l, err := t.take(ctx, &req)
 	if err == nil {
 		t.keep(l)
 	}

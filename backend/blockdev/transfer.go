@@ -25,16 +25,17 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 	}
 	acc := transferaccounter.Get(ctx)
 	acc.Start()
-	return o.transfer(ctx, src, from, acc.Add)
+	return o.transfer(ctx, src, from, src.fs.opt.ReadErrors, acc.Add)
 }
 
 // transfer brings o to the content of what is at from, between helpers: several
 // stripes at once, the frames passing through this process. progress is called
-// with the number of bytes settled, from several goroutines.
-func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, progress func(n int64)) error {
+// with the number of bytes settled, from several goroutines. Where the source cannot
+// be read, how says what becomes of it: then the error is the last thing that happens.
+func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, how ReadErrors, progress func(n int64)) error {
 	c := &copying{from: from, plan: planOf(ctx), report: &report{start: time.Now()}, resume: newResume(o)}
 	var err error
-	if c.source, err = openSource(ctx, from); err != nil {
+	if c.source, err = openSalvaging(ctx, from, wire.ReadErrors(how)); err != nil {
 		return classify(err)
 	}
 	defer func() { c.source.close() }()
@@ -78,8 +79,9 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 	c.journal.end(err)
 	if err != nil {
 		c.t.abort(err)
+		return classify(err)
 	}
-	return classify(err)
+	return c.report.gaps.outcome().conclude(ctx, o, how)
 }
 
 // copying is a transfer between helpers.
@@ -138,11 +140,14 @@ const mostTogether = 64
 func (c *copying) join(ctx context.Context, src, dst *lease) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
+	src.s.Trace(c.plan.Mark)
 	for together := 1; ; {
 		p, ok := c.parts.next(together)
 		if !ok {
 			return nil
 		}
+		var found gaps // those of a part that is done again are found again
+		src.salvage(&found)
 		res, err := host.Join(ctx, src.s, dst.s, p.Range, p.meter(c.progress))
 		if err != nil {
 			c.parts.giveBack(p)
@@ -151,6 +156,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 		c.parts.finish(p)
 		c.journal.finish(p.Range)
 		c.report.add(res)
+		c.report.gaps.join(&found)
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
 			together = min(2*together, mostTogether)
 		} else {
@@ -165,7 +171,7 @@ func (c *copying) reopen(ctx context.Context) error {
 	anew := false
 	if !c.source.usable() {
 		c.source.release()
-		again, err := openSource(ctx, c.from)
+		again, err := openSalvaging(ctx, c.from, c.source.how)
 		if err != nil {
 			return err
 		}

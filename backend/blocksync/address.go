@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
@@ -20,6 +21,12 @@ type address struct {
 // parse reads an address as it is typed. configured tells which names are remotes.
 // What a name means never depends on what files there are.
 func parse(typed string, configured func(name string) bool) (address, error) {
+	return parseOn(runtime.GOOS == "windows", typed, configured)
+}
+
+// parseOn is parse on Windows, where local paths have drive letters and backslashes,
+// or elsewhere, where both are parts of names.
+func parseOn(windows bool, typed string, configured func(name string) bool) (address, error) {
 	switch {
 	case typed == "":
 		return address{}, wrong("an empty name is no source and no target")
@@ -29,7 +36,10 @@ func parse(typed string, configured func(name string) bool) (address, error) {
 		return address{remote: typed}, nil
 	}
 	name, rest := cutHost(typed)
-	if name == "" {
+	switch {
+	case windows && strings.HasPrefix(typed, `\\`):
+		return address{}, wrong("%q: devices and shares of Windows cannot be opened: only image files on its drives, and what other hosts have", typed)
+	case windows && (len(name) == 1 || strings.Contains(name, `\`)), name == "":
 		return local(typed)
 	}
 	remote, _, _ := strings.Cut(name, ",")
@@ -79,7 +89,7 @@ func onHost(typed, name, rest string) (address, error) {
 
 // local is a path of this machine.
 func local(typed string) (address, error) {
-	if strings.HasSuffix(typed, "/") {
+	if strings.HasSuffix(filepath.ToSlash(typed), "/") {
 		return address{}, wrong("%q: names a directory: name a device or image file", typed)
 	}
 	abs, err := filepath.Abs(typed)

@@ -52,3 +52,30 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// A letter and a colon are a drive of Windows, and a host elsewhere; a backslash is a separator, and part of a name.
+func TestParse_systems(t *testing.T) {
+	known := func(name string) bool { return name == "C" || name == "s3" }
+	for typed, host := range map[string][2]string{ // elsewhere, on Windows
+		`d:/disk.img`:          {"d", "localhost"},
+		`D:\disk.img`:          {"", "localhost"},
+		`dir\a:b`:              {"", "localhost"},
+		`disk.img`:             {"localhost", "localhost"},
+		`.\disk.img`:           {"localhost", "localhost"},
+		`vm:/dev/sda`:          {"vm", "vm"},
+		`me@d:/dev/sda`:        {"me@d", "me@d"},
+		`\\.\PhysicalDrive0`:   {"localhost", ""},
+		`\\server\share\a.img`: {"localhost", ""},
+	} {
+		for i, windows := range []bool{false, true} {
+			got, err := parseOn(windows, typed, known)
+			var usage usageError
+			if got.host != host[i] || (host[i] == "") != errors.As(err, &usage) {
+				t.Errorf("%q, windows is %v: got %+v, %v", typed, windows, got, err)
+			}
+		}
+	}
+	if got, err := parseOn(false, "C:/disk.img", known); err != nil || got.remote != "C:/disk.img" {
+		t.Errorf("a configured remote: got %+v, %v", got, err)
+	}
+}

@@ -47,7 +47,7 @@ func (b *bar) print(text string) {
 }
 
 func (b *bar) start(j *job) {
-	b.say("%s -> %s", j.src, j.dst)
+	b.say("%s", j.heading())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.bar = progressbar.NewOptions64(max(1, j.result.size),
@@ -91,7 +91,7 @@ func (b *bar) end(r *result, err error) {
 			log.Handler.ResetOutput()
 		}
 	}
-	if err == nil || r.dry && r.Scanned > 0 {
+	if r.told(err) {
 		fmt.Fprint(b.out, r.summary())
 	}
 }

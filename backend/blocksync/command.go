@@ -7,16 +7,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rclone/rclone/cmd"
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/config"
 	"github.com/rclone/rclone/lib/terminal"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
@@ -52,7 +55,8 @@ Flags of rclone that matter here:
 Exit codes: 0 the target has the content of the source and is durable (with
 --dry-run: nothing speaks against the copy); 1 other errors, among them a
 difference found by --verify; 2 wrong usage; 4 SRC or DST does not exist;
-5 connections failed; 6 refused, or a read or write failed.`
+5 connections failed; 6 refused, or a read or write failed, also where
+--read-errors has gone on after it.`
 
 const examples = `  # Push an image to a device of a host, then again after it has changed
   rclone-blockdev blocksync disk.img root@vmhost:/dev/vg0/vm
@@ -73,6 +77,7 @@ const examples = `  # Push an image to a device of a host, then again after it h
 func Command() *cobra.Command {
 	opt := Options{BlockSize: block.DefaultSize}
 	var compress host.Compress
+	var readErrors blockdev.ReadErrors
 	command := &cobra.Command{
 		Use:           "blocksync [flags] SRC DST",
 		Short:         "Sync a block device or image with another one by changed blocks.",
@@ -81,18 +86,22 @@ func Command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	addFlags(command.Flags(), &opt, &compress)
+	addFlags(command.Flags(), &opt, &compress, &readErrors)
+	completeBy(command)
 	command.RunE = func(command *cobra.Command, args []string) error {
 		cmd.CheckArgs(2, 2, command, args)
 		if command.Flags().Changed("compress") {
 			opt.Compress = &compress
+		}
+		if command.Flags().Changed("read-errors") {
+			opt.ReadErrors = &readErrors
 		}
 		return run(command, opt, args)
 	}
 	return command
 }
 
-func addFlags(flags *pflag.FlagSet, opt *Options, compress *host.Compress) {
+func addFlags(flags *pflag.FlagSet, opt *Options, compress *host.Compress, readErrors *blockdev.ReadErrors) {
 	flags.BoolVar(&opt.Truncate, "truncate", false, "create the image DST, or resize it to SRC")
 	flags.Var((*bytesFlag)(&opt.BlockSize), "block-size", "unit to compare, 512 to 1Mi")
 	flags.BoolVar(&opt.Verify, "verify", false, "at the end read and compare both again")
@@ -100,8 +109,11 @@ func addFlags(flags *pflag.FlagSet, opt *Options, compress *host.Compress) {
 	flags.IntVar(&opt.Streams, "streams", 0, "parallel streams (default 4)")
 	flags.BoolVar(&opt.Sudo, "sudo", false, "be root by sudo on the hosts of both ends")
 	flags.Var(compress, "compress", "on the wire")
+	flags.Var(readErrors, "read-errors", "where SRC cannot be read")
 	flags.BoolVar(&opt.JSON, "json", false, "print events as JSON, one on each line")
 	flags.StringVar(&opt.Receipt, "receipt", "", "leave a receipt of the copy in `FILE`")
+	flags.StringVar(&opt.Map, "map", "", "draw what differs into `FILE`.png or .svg")
+	flags.StringVar(&opt.MapLayout, "map-layout", "", "order of its cells: hilbert or rows")
 	flags.BoolVar(&opt.Yes, "yes", false, "overwrite a device without asking")
 }
 
@@ -125,6 +137,9 @@ func (f *bytesFlag) Set(s string) error {
 // with 2 for what its root command returns.
 func run(command *cobra.Command, opt Options, args []string) error {
 	ctx := context.Background()
+	if !command.Flags().Changed("config") {
+		loadConfig()
+	}
 	j := &job{opt: opt, ci: fs.GetConfig(ctx), typed: [2]string(args)}
 	if err := j.check(); err != nil {
 		if quiet(j.ci) {
@@ -144,6 +159,20 @@ func run(command *cobra.Command, opt Options, args []string) error {
 		return err
 	})
 	return nil
+}
+
+// loadConfig loads rclone's configuration without a notice that there is none: no one
+// who names two disks needs one.
+func loadConfig() {
+	path := config.GetConfigPath()
+	if _, err := os.Stat(path); path == "" || !errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if config.SetConfigPath("") == nil {
+		config.LoadedData()
+	}
+	_ = config.SetConfigPath(path) // it was accepted before
+	_ = os.Setenv("RCLONE_CONFIG_DIR", filepath.Dir(path))
 }
 
 // newView chooses how to show what goes on.

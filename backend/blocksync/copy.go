@@ -25,6 +25,7 @@ func (j *job) copy(ctx context.Context) error {
 		BlockSize: int(j.opt.BlockSize),
 		Ready:     j.ready,
 		Receipt:   j.opt.Receipt,
+		Mark:      j.chart.mark(),
 		Done:      func(o blockdev.Outcome) { j.result.Outcome = o },
 	}
 	ctx = blockdev.WithPlan(ctx, plan)
@@ -47,6 +48,10 @@ func (j *job) copy(ctx context.Context) error {
 	_, err := operations.Copy(ctx, j.dst.f, j.dst.obj, j.dst.remote, j.src.obj)
 	if err == nil && j.result.Scanned == 0 {
 		j.result.Outcome = blockdev.Outcome{Scanned: j.src.size(), Changed: j.src.size(), Wire: plan.Meter.Read().Wire, Took: time.Since(start)}
+	}
+	if err == nil && j.src.ours() {
+		j.result.Unreadable = plan.Unreadable()
+		err = j.result.Unreadable.Err(j.src.readErrors())
 	}
 	return err
 }
@@ -100,16 +105,15 @@ func (j *job) confirm(e blockdev.Ends) error {
 		return nil
 	}
 	j.asked = true
-	has := "what is on the source is not known"
+	has := wrapped("  ", "what is on the source is not known")
 	switch {
 	case len(e.Source) > 0:
-		has = "on the source is " + strings.Join(e.Source, ", ")
+		has = wrapped("  on the source is ", e.Source...)
 	case e.Source != nil:
-		has = "nothing known is on the source"
+		has = wrapped("  ", "nothing known is on the source")
 	}
-	what := append([]string{j.dst.facts}, e.IDs...)
-	yes, err := j.ask(j.dst.typed + "\n  is a " + strings.Join(what, ", ") +
-		"\n  on it is " + strings.Join(e.Content, ", ") + "\n  " + has + "\nOverwrite it?")
+	what := append(strings.Split(j.dst.facts, ", "), e.IDs...)
+	yes, err := j.ask(j.dst.typed + "\n" + wrapped("  is a ", what...) + wrapped("  on it is ", e.Content...) + has + "Overwrite it?")
 	switch {
 	case err != nil:
 		return refuse("%s: not overwritten, since no answer came: %v", j.dst.typed, err)

@@ -10,9 +10,6 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 )
 
-// devices are where nothing is ever created.
-var devices = []string{"/dev/", "/proc/", "/sys/"}
-
 // dry finds out what a copy would do, by the comparison that a copy makes.
 func (j *job) dry(ctx context.Context) error {
 	if !j.src.ours() || !j.dst.ours() {
@@ -21,7 +18,7 @@ func (j *job) dry(ctx context.Context) error {
 		j.result.Outcome = blockdev.Outcome{Scanned: j.src.size(), Changed: j.src.size()}
 		return nil
 	}
-	plan := &blockdev.Plan{BlockSize: int(j.opt.BlockSize)}
+	plan := &blockdev.Plan{BlockSize: int(j.opt.BlockSize), Mark: j.chart.mark()}
 	ctx = blockdev.WithPlan(ctx, plan)
 	target, remove, err := j.comparable(ctx)
 	if err != nil {
@@ -34,14 +31,15 @@ func (j *job) dry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j.result.Outcome = blockdev.Outcome{Scanned: d.Scanned, Equal: d.Equal, Changed: d.Changed, Zeroed: d.Zeroed, Wire: d.Wire, Took: d.Took}
+	j.result.Outcome = blockdev.Outcome{Scanned: d.Scanned, Equal: d.Equal, Changed: d.Changed, Zeroed: d.Zeroed, Empty: d.Empty, Wire: d.Wire, Took: d.Took,
+		Unreadable: d.Unreadable}
 	if j.result.estimate, err = j.estimate(ctx); err != nil {
 		return err
 	}
 	if len(d.InUse) > 0 && j.opt.Force == "" {
 		return refuse("the copy would be refused: %s: %s", j.dst, strings.Join(d.InUse, "; "))
 	}
-	return nil
+	return d.Unreadable.Err(j.src.readErrors())
 }
 
 // comparable is the target, or an empty file of this machine in place of one that
@@ -49,15 +47,6 @@ func (j *job) dry(ctx context.Context) error {
 func (j *job) comparable(ctx context.Context) (o *blockdev.Object, remove func(), err error) {
 	if o := j.dst.block(); o != nil {
 		return o, func() {}, nil
-	}
-	to, err := parse(j.dst.typed, configured)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, dir := range devices {
-		if strings.HasPrefix(to.path, dir) {
-			return nil, nil, refuse("the copy would be refused: %s does not exist, and nothing is created in %s", j.dst.typed, dir)
-		}
 	}
 	empty, err := os.CreateTemp("", "blocksync-*")
 	if err != nil {

@@ -123,6 +123,33 @@ func (e *end) ours() bool {
 // device tells whether it is a device.
 func (e *end) device() bool { return e.block() != nil && e.block().Device() }
 
+// devices are where nothing is ever created.
+var devices = []string{"/dev/", "/proc/", "/sys/"}
+
+// amongDevices is the directory of devices that the name is in, empty when it is in
+// none.
+func (e *end) amongDevices() string {
+	f, ok := e.f.(*blockdev.Fs)
+	if !ok {
+		return ""
+	}
+	path := f.HostPath(e.remote)
+	for _, dir := range devices {
+		if strings.HasPrefix(path, dir) && !strings.HasPrefix(path, "/dev/shm/") { // an ordinary file system
+			return dir
+		}
+	}
+	return ""
+}
+
+// readErrors is what becomes of places that cannot be read.
+func (e *end) readErrors() (how blockdev.ReadErrors) {
+	if f, ok := e.f.(*blockdev.Fs); ok {
+		how = f.ReadErrors()
+	}
+	return how
+}
+
 // kind is what it is.
 func (e *end) kind() string {
 	switch {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
 )
 
 // The events of --json. docs/blocksync.md describes them: keys may be added, but
@@ -60,6 +62,10 @@ type resultEvent struct {
 	Whole         bool      `json:"whole"`              // all was moved, not by blocks
 	Root          string    `json:"root,omitempty"`     // of both ends, with --verify
 	Receipt       string    `json:"receipt,omitempty"`  // file, when one was written
+
+	Unreadable       []blockdev.Range `json:"unreadable,omitempty"`       // places of the source, the first 1000
+	UnreadablePlaces int              `json:"unreadablePlaces,omitempty"` // all of them
+	UnreadableBytes  int64            `json:"unreadableBytes,omitempty"`  // of all of them
 }
 
 // events is the view of --json.
@@ -109,7 +115,8 @@ func (v *events) progress(s state) {
 
 func (v *events) end(r *result, err error) {
 	e := &resultEvent{Event: "end", Time: time.Now(), OK: err == nil, DryRun: r.dry, Scanned: r.Scanned, Equal: r.Equal, Changed: r.Changed, Zeroed: r.Zeroed,
-		ChangedBlocks: r.blocks(r.Changed), ZeroedBlocks: r.blocks(r.Zeroed), Wire: r.Wire, Rate: int64(r.rate()), Took: r.Took.Seconds(), Whole: r.whole, Root: r.root, Receipt: r.Receipt}
+		ChangedBlocks: r.blocks(r.Changed), ZeroedBlocks: r.blocks(r.Zeroed), Wire: r.Wire, Rate: int64(r.rate()), Took: r.Took.Seconds(), Whole: r.whole, Root: r.root, Receipt: r.Receipt,
+		Unreadable: r.Unreadable.Ranges, UnreadablePlaces: r.Unreadable.Count, UnreadableBytes: r.Unreadable.Bytes}
 	if err != nil {
 		e.Error = err.Error()
 	}

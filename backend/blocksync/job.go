@@ -7,6 +7,7 @@
 package blocksync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/fserrors"
+	"github.com/rclone/rclone/lib/atexit"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
@@ -24,16 +26,19 @@ import (
 // Options are the flags of the command that rclone does not have. Its own flags
 // --dry-run, --ignore-size and --quiet are in its configuration.
 type Options struct {
-	Truncate  bool
-	BlockSize fs.SizeSuffix
-	Verify    bool
-	Force     string // path of the device
-	Streams   int    // 0 for what is configured
-	Sudo      bool
-	Compress  *host.Compress // nil for what is configured
-	JSON      bool
-	Yes       bool
-	Receipt   string // file or directory
+	Truncate   bool
+	BlockSize  fs.SizeSuffix
+	Verify     bool
+	Force      string // path of the device
+	Streams    int    // 0 for what is configured
+	Sudo       bool
+	Compress   *host.Compress       // nil for what is configured
+	ReadErrors *blockdev.ReadErrors // nil for what is configured
+	JSON       bool
+	Yes        bool
+	Receipt    string // file or directory
+	Map        string // file to draw, empty for none
+	MapLayout  string
 }
 
 // job is one run of the command.
@@ -48,6 +53,7 @@ type job struct {
 	begin    func() // shows the start, and the progress from then on; only the first call counts
 	stop     func() // ends that; nil before
 	result   result
+	chart    *chart // nil for none
 }
 
 // result is what was done so far.
@@ -61,9 +67,23 @@ type result struct {
 	root      string        // of both ends, when they were compared
 }
 
+// missingError is for an end that does not exist: exit code 4.
+type missingError struct{ text string }
+
+func (e missingError) Error() string { return e.text }
+
+func (missingError) Unwrap() error { return fs.ErrorObjectNotFound }
+
+func missing(format string, args ...any) error { return missingError{fmt.Sprintf(format, args...)} }
+
 // refuse is an error that ends with exit code 6.
 func refuse(format string, args ...any) error {
 	return fserrors.NoRetryError(fmt.Errorf(format, args...))
+}
+
+// told tells whether there is a result to show, with err at the end.
+func (r *result) told(err error) bool {
+	return err == nil || r.Unreadable.Count > 0 || r.dry && r.Scanned > 0
 }
 
 // check refuses wrong combinations, without asking anybody.
@@ -80,6 +100,8 @@ func (j *job) check() error {
 		return wrong("--receipt tells what was copied, and --dry-run copies nothing: use one of them")
 	case j.opt.JSON && quiet(j.ci):
 		return wrong("--json prints events and --quiet nothing: use one of them")
+	case j.opt.Map == "" && j.opt.MapLayout != "":
+		return wrong("--map-layout is for the picture of --map")
 	case j.opt.Streams < 0:
 		return wrong("--streams %d: at least one is needed", j.opt.Streams)
 	}
@@ -88,7 +110,10 @@ func (j *job) check() error {
 			return err
 		}
 	}
-	return j.checkForce()
+	if err := j.checkForce(); err != nil {
+		return err
+	}
+	return j.openChart()
 }
 
 // checkForce refuses to force another device than the target: the flag names it so
@@ -119,6 +144,9 @@ func (j *job) options() map[string]string {
 	if j.opt.Compress != nil {
 		set["compress"] = j.opt.Compress.String()
 	}
+	if j.opt.ReadErrors != nil {
+		set["read_errors"] = j.opt.ReadErrors.String()
+	}
 	if j.opt.Sudo {
 		set["sudo"] = "true"
 	}
@@ -128,10 +156,12 @@ func (j *job) options() map[string]string {
 // run does all. Whatever happens, the view is told the end.
 func (j *job) run(ctx context.Context) error {
 	j.result.blockSize, j.result.dry = int(j.opt.BlockSize), j.ci.DryRun
+	defer atexit.Unregister(atexit.Register(func() { j.chart.draw(j, errInterrupted) }))
 	err := j.do(ctx)
 	if j.stop != nil {
 		j.stop()
 	}
+	err = cmp.Or(err, j.chart.draw(j, err))
 	j.view.end(&j.result, err)
 	return err
 }
@@ -143,6 +173,7 @@ func (j *job) do(ctx context.Context) error {
 	if err := j.fit(); err != nil {
 		return err
 	}
+	j.chart.begin(j)
 	if j.ci.DryRun {
 		return j.dry(ctx)
 	}
@@ -158,7 +189,7 @@ func (j *job) find(ctx context.Context) (err error) {
 		return err
 	}
 	if j.src.obj == nil {
-		return fmt.Errorf("%w: the source %s does not exist", fs.ErrorObjectNotFound, j.src.typed)
+		return missing("the source %s does not exist", j.src.typed)
 	}
 	set := j.options()
 	if j.opt.Force != "" {
@@ -180,10 +211,14 @@ func (j *job) fit() error {
 		return refuse("--force and --verify are for devices and images, not for other remotes")
 	case j.opt.Receipt != "" && !dst.ours():
 		return refuse("--receipt is for a target that is a device or image")
+	case j.opt.Map != "" && !(src.ours() && dst.ours()):
+		return refuse("--map shows what differs between devices or images, and an object of another remote is moved as a whole")
 	case j.ci.IgnoreSize && !dst.ours():
 		return refuse("--ignore-size: an object of another remote is always replaced as a whole")
+	case dst.obj == nil && dst.amongDevices() != "":
+		return j.noDevice()
 	case dst.obj == nil && !j.opt.Truncate:
-		return fmt.Errorf("%w: the target %s does not exist: check the name, or use --truncate to create an image", fs.ErrorObjectNotFound, dst.typed)
+		return missing("the target %s does not exist: check the name, or use --truncate to create an image", dst.typed)
 	case dst.obj != nil && !dst.device() && dst.size() != src.size() && !j.opt.Truncate && !j.ci.IgnoreSize:
 		return refuse("the target %s has %d bytes and the source %d: --truncate gives it the size of the source, --ignore-size syncs what is common to both",
 			dst.typed, dst.size(), src.size())
@@ -195,6 +230,14 @@ func (j *job) fit() error {
 	return nil
 }
 
+// noDevice refuses a target that would be a device, were it there.
+func (j *job) noDevice() error {
+	if j.opt.Truncate {
+		return refuse("the target %s does not exist, and nothing is created in %s: check the name", j.dst.typed, j.dst.amongDevices())
+	}
+	return missing("the target %s does not exist: check the name", j.dst.typed)
+}
+
 // verify reads both ends once more.
 func (j *job) verify(ctx context.Context) (err error) {
 	if !j.opt.Verify {
@@ -204,7 +247,7 @@ func (j *job) verify(ctx context.Context) (err error) {
 		return err
 	}
 	if j.dst.obj == nil {
-		return fmt.Errorf("%w: the target %s is gone after the copy", fs.ErrorObjectNotFound, j.dst.typed)
+		return missing("the target %s is gone after the copy", j.dst.typed)
 	}
 	j.view.say("verifying: both ends are read again")
 	j.result.root, err = blockdev.Verify(ctx, j.src.block(), j.dst.block())

@@ -87,14 +87,14 @@ type lines struct {
 
 func (l *lines) say(format string, args ...any) { fmt.Fprintf(l.err, format+"\n", args...) }
 
-func (l *lines) start(j *job) { fmt.Fprintf(l.err, "%s -> %s\n", j.src, j.dst) }
+func (l *lines) start(j *job) { fmt.Fprintln(l.err, j.heading()) }
 
 func (l *lines) every() time.Duration { return l.interval }
 
 func (l *lines) progress(s state) { fmt.Fprintln(l.err, s.line()) }
 
 func (l *lines) end(r *result, err error) {
-	if !l.ended && (err == nil || r.dry && r.Scanned > 0) {
+	if !l.ended && r.told(err) {
 		fmt.Fprint(l.out, r.summary())
 	}
 	l.ended = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rclone/rclone/fs"
 
@@ -47,33 +48,73 @@ func (r *result) speedup() float64 {
 // summary is the result for people.
 func (r *result) summary() string {
 	var b strings.Builder
-	will, sent := "", "sent"
+	sent := "sent"
 	if r.dry {
-		will, sent = "dry run, nothing was written: ", "would be sent"
+		sent = "would be sent"
+		b.WriteString("dry run: nothing was written\n")
 	}
 	switch {
 	case r.whole && r.dry:
-		fmt.Fprintf(&b, "%sall %s would be moved\n", will, size(r.Changed))
+		fmt.Fprintf(&b, "all %s would be moved\n", size(r.Changed))
 		return b.String()
 	case r.whole:
 		fmt.Fprintf(&b, "copied %s in %v, %s/s\n", size(r.Scanned), progress.Rounded(r.Took), size(int64(r.rate())))
-		return b.String()
+		return b.String() + r.unreadable()
 	}
-	fmt.Fprintf(&b, "%sscanned %s, equal %s, changed %s (%d blocks), zero %s (%d blocks)\n", will,
-		size(r.Scanned), size(r.Equal), size(r.Changed), r.blocks(r.Changed), size(r.Zeroed), r.blocks(r.Zeroed))
-	fmt.Fprintf(&b, "%s %s, on the wire %s, %s/s, in %v", sent, size(r.Changed), size(r.Wire), size(int64(r.rate())), r.Took.Round(time.Millisecond))
+	b.WriteString(wrapped("", "scanned "+size(r.Scanned), "equal "+size(r.Equal), fmt.Sprintf("changed %s (%d blocks)", size(r.Changed), r.blocks(r.Changed)),
+		fmt.Sprintf("zero %s (%d blocks)", size(r.Zeroed), r.blocks(r.Zeroed))))
+	parts := []string{sent + " " + size(r.Changed), "on the wire " + size(r.Wire), size(int64(r.rate())) + "/s", "in " + r.Took.Round(time.Millisecond).String()}
 	switch {
 	case r.dry:
-		fmt.Fprintf(&b, "; the copy would take about %v", progress.Rounded(r.estimate))
+		parts = append(parts, fmt.Sprintf("the copy would take about %v", progress.Rounded(r.estimate)))
 	case r.speedup() > 0:
-		fmt.Fprintf(&b, ", speed-up %.1f against a full copy", r.speedup())
+		parts = append(parts, fmt.Sprintf("speed-up %.1f against a full copy", r.speedup()))
 	}
-	b.WriteByte('\n')
+	b.WriteString(wrapped("", parts...))
 	if r.Receipt != "" {
 		fmt.Fprintf(&b, "receipt: %s\n", r.Receipt)
 	}
 	if r.root != "" {
-		fmt.Fprintf(&b, "verified: both ends were read again and have the root %s\n", r.root)
+		fmt.Fprintf(&b, "verified: both ends were read again and have the root\n  %s\n", r.root)
 	}
-	return b.String()
+	return b.String() + r.unreadable()
+}
+
+// unreadable is a line for what could not be read. The places are in the log.
+func (r *result) unreadable() string {
+	if r.Unreadable.Count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("unreadable %s of the source in %d places\n", size(r.Unreadable.Bytes), r.Unreadable.Count)
+}
+
+// wrapped are parts on as few lines as fit on a terminal, the later ones indented.
+// Only a part that is longer than a line is too long.
+func wrapped(first string, parts ...string) string {
+	var b strings.Builder
+	line := first
+	for i, part := range parts {
+		if i < len(parts)-1 {
+			part += ","
+		}
+		switch {
+		case i == 0:
+			line += part
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(part) > columns:
+			b.WriteString(line + "\n")
+			line = "    " + part
+		default:
+			line += " " + part
+		}
+	}
+	return b.String() + line + "\n"
+}
+
+// heading says what is copied where to, on one line where that is wide enough.
+func (j *job) heading() string {
+	src, dst := j.src.String(), j.dst.String()
+	if utf8.RuneCountInString(src+dst)+len(" -> ") > columns {
+		return src + "\n-> " + dst
+	}
+	return src + " -> " + dst
 }

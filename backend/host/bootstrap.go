@@ -32,6 +32,7 @@ const (
 	replyFound       = "found"       // platform and path: an intact helper is on the host
 	replyRemoved     = "removed"     // path of a helper
 	replyKept        = "kept"        // path of a helper that could not be removed
+	replyPath        = "path"        // a path; a directory ends with a slash
 	replyEnd         = "end"         // all is said
 )
 
@@ -60,7 +61,7 @@ const scriptCommon = `digest() { ` +
 //
 // The trial run of the version command shows a file system without programs,
 // for which test -x is wrong in some shells.
-const scriptRun = scriptCommon +
+const scriptRun = scriptCommon + scriptSudo +
 	`D=$1; S=$2; T=$3; shift 3; ` +
 	`s=$(uname -s); m=$(uname -m); ` +
 	`case $s in Linux) o=linux;; FreeBSD) o=freebsd;; Darwin) o=darwin;; *) o=$s;; esac; ` +
@@ -73,7 +74,7 @@ const scriptRun = scriptCommon +
 	`case $(digest "$f") in "$w"*) ;; none*) [ "$T" = trust ] || return 0;; *) return 0;; esac; ` +
 	`"$f" version </dev/null >/dev/null 2>&1 || return 0; ` +
 	`if [ "$S" = find ]; then echo "` + replyPrefix + replyFound + ` $o/$a $f"; exit 0; fi; ` +
-	`if [ "$S" = sudo ]; then exec sudo -n -- "$f" serve; fi; exec "$f" serve; }; ` +
+	`if [ "$S" = sudo ]; then root "$f" serve; fi; exec "$f" serve; }; ` +
 	`candidates; echo "` + replyPrefix + replyMissing + ` $o/$a"`
 
 // scriptStore takes a helper from standard input into one candidate directory.
@@ -108,6 +109,21 @@ const scriptRemove = scriptCommon +
 	`rmdir "$1" 2>/dev/null || return 0; }; ` +
 	`candidates; say ` + replyEnd
 
+// scriptPaths names what begins with its argument, for the completion of a shell.
+const scriptPaths = `for f in "$1"*; do ` +
+	`if [ -d "$f" ]; then echo "` + replyPrefix + replyPath + ` $f/"; ` +
+	`elif [ -b "$f" ] || [ -f "$f" ]; then echo "` + replyPrefix + replyPath + ` $f"; fi; done`
+
+// scriptSudo defines how the command that follows its name becomes root: by sudo, or
+// where there is none by doas. Neither may ask for a password.
+const scriptSudo = `root() { ` +
+	`if command -v sudo >/dev/null 2>&1; then exec sudo -n -- "$@"; fi; ` +
+	`if command -v doas >/dev/null 2>&1; then exec doas -n -- "$@"; fi; ` +
+	`echo "neither sudo nor doas is installed" >&2; exit 1; }; `
+
+// scriptInstalled becomes the helper that is its argument.
+const scriptInstalled = scriptSudo + `root "$1" serve`
+
 // runCommand is the command line that starts the helper from the directories
 // of the host. trust accepts a file that cannot be checked because the host
 // has no tool for it; it is for right after an upload.
@@ -135,16 +151,18 @@ func storeCommand(cfg Config, candidate int, helper bundle.Helper) string {
 		cfg.HelperDir, strconv.Itoa(candidate), helper.SHA256, strconv.Itoa(len(helper.Bytes))})
 }
 
+// pathsCommand is the command line that names what begins with prefix.
+func pathsCommand(prefix string) string { return scriptCommand(scriptPaths, []string{prefix}) }
+
 // removeCommand is the command line that removes the helpers that were stored.
 func removeCommand(cfg Config) string { return scriptCommand(scriptRemove, []string{cfg.HelperDir}) }
 
 // installedCommand is the command line for a helper that the user installed.
 func installedCommand(cfg Config) string {
-	command := homeWord(cfg.HelperPath) + " serve"
 	if cfg.Sudo {
-		command = "sudo -n -- " + command
+		return "sh -c '" + scriptInstalled + "' sh " + homeWord(cfg.HelperPath)
 	}
-	return command
+	return homeWord(cfg.HelperPath) + " serve"
 }
 
 // localWords starts a command line on this machine. Without exec a shell would

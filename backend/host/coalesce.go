@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"net"
 	"sync"
 	"time"
@@ -24,7 +25,7 @@ type coalescer struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	waiting []byte // hold mu
-	err     error  // of a write; hold mu
+	err     error  // of a write or a read; hold mu
 	closed  bool   // hold mu
 	flushed chan struct{}
 }
@@ -54,6 +55,25 @@ func (c *coalescer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Read reads. When it fails, nothing can be written any more either: the SSH library
+// would wait for ever for the answer to a channel that it opens at that very moment,
+// after it has closed all that it knows of.
+func (c *coalescer) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.fail(err)
+	}
+	return n, err
+}
+
+// fail makes later writes fail.
+func (c *coalescer) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = cmp.Or(c.err, err)
+	c.changed.Broadcast()
+}
+
 // flush writes what waits until that fails, or is all and c is closed.
 func (c *coalescer) flush() {
 	defer close(c.flushed)
@@ -70,10 +90,7 @@ func (c *coalescer) flush() {
 			return
 		}
 		if _, err := c.Conn.Write(out); err != nil {
-			c.mu.Lock()
-			c.err = err
-			c.changed.Broadcast()
-			c.mu.Unlock()
+			c.fail(err)
 			return
 		}
 	}

@@ -38,6 +38,7 @@ type deployer struct {
 	entries func() ([]bundle.Entry, error)
 	open    func(os, arch string) (bundle.Helper, error)
 	timeout time.Duration // for the helper's first words; 0 means none
+	logins  chan struct{} // room for those who log in; nil where nobody has to
 
 	mu       sync.Mutex           // hold for streams and closed
 	streams  map[*Stream]struct{} // open ones
@@ -48,11 +49,43 @@ type deployer struct {
 
 func newDeployer(cfg Config, r remote) *deployer {
 	d := &deployer{cfg: cfg, remote: r, entries: bundle.Entries, open: bundle.Open, streams: map[*Stream]struct{}{}}
-	if _, program := r.(*program); !program {
+	p, isProgram := r.(*program)
+	if !isProgram {
 		// A program may be waiting for its user, the built-in SSH is not.
 		d.timeout = helperTimeout
 	}
+	if isProgram && p.ssh {
+		d.logins = loginsOf(cfg)
+	}
 	return d
+}
+
+// maxLogins is how many ssh programs may log in to one host at once: each makes a
+// connection, and from ten on that have not logged in sshd drops some.
+const maxLogins = 4
+
+var (
+	loginsMu sync.Mutex
+	logins   = map[string]chan struct{}{} // by Config.Key; hold loginsMu
+)
+
+// loginsOf is the room for those who log in to a host, whatever connection they are of.
+func loginsOf(cfg Config) chan struct{} {
+	loginsMu.Lock()
+	defer loginsMu.Unlock()
+	key := cfg.Key()
+	if logins[key] == nil {
+		logins[key] = make(chan struct{}, maxLogins)
+	}
+	return logins[key]
+}
+
+// login waits until one more may log in. done is for when that is over.
+func (d *deployer) login(ctx context.Context) (done func(), err error) {
+	if d.logins == nil {
+		return func() {}, nil
+	}
+	return enter(ctx, d.logins)
 }
 
 // helperTimeout is how long a logged-in host may take to start the helper.
@@ -119,6 +152,11 @@ func (d *deployer) attempt(ctx context.Context, command string) (*Stream, reply,
 		ctx, cancel = context.WithTimeoutCause(ctx, d.timeout, errNoAnswer)
 		defer cancel()
 	}
+	loggedIn, err := d.login(ctx)
+	if err != nil {
+		return nil, reply{}, err
+	}
+	defer loggedIn()
 	p, err := d.remote.run(ctx, command)
 	if err != nil {
 		return nil, reply{}, d.failed(ctx, nil, err)
@@ -184,7 +222,8 @@ func (d *deployer) failed(ctx context.Context, p *process, err error) error {
 			instead = "become root"
 		}
 		return refuse(d.cfg.Host, "start helper", KindSudo,
-			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"), or %s and leave sudo off", said, d.userName(), d.sudoCommand(), instead)
+			"sudo did not run the helper: %s; allow it without a password (sudoers line: \"%s ALL=(root) NOPASSWD: %s\"; of doas.conf: \"permit nopass %[2]s as root%[4]s\"), or %[5]s and leave sudo off",
+			said, d.userName(), d.sudoCommand(), d.doasCommand(), instead)
 	case d.cfg.HelperPath != "":
 		return refuse(d.cfg.Host, "start helper", KindDeploy, "helper_path %s did not start: %s", d.cfg.HelperPath, said)
 	case errors.Is(err, errSilent):
@@ -207,6 +246,14 @@ func (d *deployer) sudoCommand() string {
 		return d.cfg.HelperPath + " serve"
 	}
 	return "ALL"
+}
+
+// doasCommand is what the line of doas.conf has for it.
+func (d *deployer) doasCommand() string {
+	if strings.HasPrefix(d.cfg.HelperPath, "/") {
+		return " cmd " + d.cfg.HelperPath + " args serve"
+	}
+	return ""
 }
 
 // provide puts the helper on the host, unless another start on this connection
@@ -292,6 +339,11 @@ func storeTrouble(detail, said string) string {
 // storeAt runs one upload and returns the script's answer and what the host
 // wrote to stderr.
 func (d *deployer) storeAt(ctx context.Context, candidate int, helper bundle.Helper) (reply, string, error) {
+	loggedIn, err := d.login(ctx)
+	if err != nil {
+		return reply{}, "", err
+	}
+	defer loggedIn()
 	p, err := d.remote.run(ctx, storeCommand(d.cfg, candidate, helper))
 	if err != nil {
 		return reply{}, "", d.failed(ctx, nil, err)

@@ -2,9 +2,11 @@ package host
 
 import (
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,5 +161,23 @@ func heartbeats(t *testing.T, jump bool) {
 	case <-n.done():
 	case <-time.After(100 * interval):
 		t.Error("a dead connection was kept")
+	}
+}
+
+// Why no connection came about, each in words of its own.
+func TestDialError(t *testing.T) {
+	for _, tt := range []struct {
+		err       error
+		kind      Kind
+		retryable bool
+		words     []string
+	}{
+		{&net.DNSError{Err: "no such host", Name: "vm", IsNotFound: true}, KindResolve, false, []string{`"vm" has no address`, "/etc/hosts"}},
+		{&net.DNSError{Err: "server misbehaving", Name: "vm", IsTemporary: true}, KindResolve, true, []string{`"vm"`, "misbehaving"}},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, KindConnect, true, []string{"refuses connections", "sshd", "port"}},
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, KindTimeout, true, []string{"no answer from vm:22 in time", "--contimeout"}},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, KindConnect, true, []string{"cannot reach vm:22"}},
+	} {
+		wantError(t, dialError("vm", "vm:22", tt.err), tt.kind, tt.retryable, tt.words...)
 	}
 }

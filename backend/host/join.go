@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -15,12 +16,14 @@ import (
 // Result is what the two ends of a transfer did.
 type Result struct {
 	Sender, Receiver wire.Summary
+	Empty            int64 // bytes that are zero on both ends, as far as Trace tells
 }
 
 // Add adds the counters of another range.
 func (r *Result) Add(o *Result) {
 	r.Sender.Add(&o.Sender)
 	r.Receiver.Add(&o.Receiver)
+	r.Empty += o.Empty
 }
 
 // Join brings range r of what is open on dst to the content of what is open on
@@ -39,9 +42,14 @@ func Compare(ctx context.Context, src, dst *Session, r block.Range, progress fun
 	return join(ctx, src, dst, r, true, progress)
 }
 
+// ReadBack has Join and SendTo with s as the target read again what they have written,
+// as it is stored. It ends with Release.
+func (s *Session) ReadBack() { s.back = true }
+
 func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progress func(n int64)) (*Result, error) {
 	send, receive := wire.NewSend(r, delta.Window), wire.NewReceive(r, delta.Window)
 	send.Compare, receive.Compare = dry, dry
+	receive.ReadBack = dst.back && !dry
 	send.Compress = compression(src, dst)
 	if err := dst.start(receive); err != nil {
 		return nil, err
@@ -51,17 +59,20 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 		return nil, err
 	}
 	var res Result
-	floor := &floorMeter{r: r, progress: progress}
-	patches := &patchMeter{r: r, dry: dry, moved: src.moved}
 	var held *tally
 	if !dry {
 		held = dst.tally(r)
 	}
+	trace := newTracer(src, r)
+	floor := &floorMeter{r: r, progress: progress, trace: trace}
+	patches := &patchMeter{r: r, dry: dry, moved: src.moved, trace: trace}
 	finish := false // the source has said that it is through
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return src.relay(ctx, dst, &res.Sender, func(f *wire.Frame) error {
+		err := src.relay(ctx, dst, &res.Sender, func(f *wire.Frame) error {
 			switch f.Type {
+			case wire.TypeGaps:
+				return src.takeGaps(f, r)
 			case wire.TypeAdvance:
 				return floor.take(f)
 			case wire.TypeWant:
@@ -81,12 +92,13 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 			}
 			return ignore(f)
 		})
+		return unreadable(err)
 	})
 	g.Go(func() error {
 		return dst.relay(ctx, src, &res.Receiver, func(f *wire.Frame) error {
 			switch f.Type {
 			case wire.TypeDigests:
-				return held.announced(f)
+				return cmp.Or(held.announced(f), trace.digests(f))
 			case wire.TypeBlocks, wire.TypeApplied, wire.TypeFinished, wire.TypeSummary:
 				return nil
 			case wire.TypeResend:
@@ -103,6 +115,7 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	if err := res.check(r); err != nil {
 		return &res, err
 	}
+	res.Empty = trace.emptied()
 	return &res, held.hand(dst, res.Receiver.Root)
 }
 
@@ -138,14 +151,18 @@ func (r *Result) check(span block.Range) error {
 		}
 	}
 	if r.Sender.Root != r.Receiver.Root {
-		return fmt.Errorf("the two ends differ after the transfer of bytes %d to %d: copy again", span.Offset, span.Offset+span.Length)
+		e := wire.Errorf(wire.CodeCorrupted, "the two ends differ after the transfer of %d bytes at byte %d: copy again", span.Length, span.Offset)
+		e.Offset = span.Offset
+		return e
 	}
 	return nil
 }
 
 // SendTo is Join with a source in this process.
 func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) (*Result, error) {
-	if err := dst.start(wire.NewReceive(r, delta.Window)); err != nil {
+	req := wire.NewReceive(r, delta.Window)
+	req.ReadBack = dst.back
+	if err := dst.start(req); err != nil {
 		return nil, err
 	}
 	defer dst.settle()
@@ -178,9 +195,9 @@ func ReceiveFrom(ctx context.Context, src *Session, tgt delta.Target, r block.Ra
 	}
 	defer src.settle()
 	defer src.limit(ctx)()
-	got, err := delta.Receive(ctx, src, tgt, r, window)
+	got, err := delta.Receive(ctx, gapped{src, r}, tgt, r, window)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	res := &Result{Receiver: *got}
 	if err := src.reply(ctx, &res.Sender); err != nil {

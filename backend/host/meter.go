@@ -17,6 +17,7 @@ func (s *Session) Watch(moved func(data, zeroed int64)) { s.moved = moved }
 type floorMeter struct {
 	r        block.Range
 	progress func(n int64)
+	trace    *tracer
 	done     int64 // bytes reported
 }
 
@@ -32,6 +33,7 @@ func (m *floorMeter) take(f *wire.Frame) error {
 	if n < m.done {
 		return errors.New("protocol error: the sender took back extents that were settled")
 	}
+	m.trace.settle(a.Settled)
 	m.progress(n - m.done)
 	m.done = n
 	return nil
@@ -42,7 +44,8 @@ type patchMeter struct {
 	r     block.Range
 	dry   bool
 	moved func(data, zeroed int64) // nil when nobody wants to know
-	patch wire.Patch               // of the last frame, without its data
+	trace *tracer
+	patch wire.Patch // of the last frame, without its data
 }
 
 // take refuses a patch without its data in a transfer, and one with data in a
@@ -52,7 +55,7 @@ func (m *patchMeter) take(f *wire.Frame) error {
 	if err == nil && m.dry != (encoding == wire.EncodingNone) {
 		err = fmt.Errorf("protocol error: the sender sent a patch of encoding %d", encoding)
 	}
-	if err != nil || m.moved == nil {
+	if err != nil || m.moved == nil && m.trace == nil {
 		return err
 	}
 	if err := f.Decode(&m.patch); err != nil {
@@ -61,6 +64,10 @@ func (m *patchMeter) take(f *wire.Frame) error {
 	m.patch.Data = nil // it goes with the frame
 	if m.patch.Extent >= m.r.Extents() {
 		return errors.New("protocol error: the sender sent an extent that is not of the range")
+	}
+	m.trace.patch(&m.patch)
+	if m.moved == nil {
+		return nil
 	}
 	_, length := m.r.Extent(m.patch.Extent)
 	var data, zeroed int64

@@ -57,7 +57,8 @@ func (n *native) closeBelow() {
 func (n *native) done() <-chan struct{} { return n.lost }
 
 // run implements remote. When ctx ends first, the late channel is closed and
-// the other commands on the connection go on.
+// the other commands on the connection go on. A connection that is lost is not
+// waited for, whatever the SSH library makes of it.
 func (n *native) run(ctx context.Context, command string) (*process, error) {
 	type result struct {
 		p   *process
@@ -66,7 +67,7 @@ func (n *native) run(ctx context.Context, command string) (*process, error) {
 	ready := make(chan result, 1)
 	go func() {
 		p, err := startSession(n.client, command)
-		if err == nil && ctx.Err() != nil {
+		if err == nil && (ctx.Err() != nil || isClosed(n.lost)) {
 			p.kill()
 		}
 		ready <- result{p, err}
@@ -74,6 +75,8 @@ func (n *native) run(ctx context.Context, command string) (*process, error) {
 	select {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case <-n.lost:
+		return nil, n.broken(ctx, errLost)
 	case r := <-ready:
 		if r.err != nil {
 			return nil, n.broken(ctx, r.err)
@@ -81,6 +84,8 @@ func (n *native) run(ctx context.Context, command string) (*process, error) {
 		return r.p, nil
 	}
 }
+
+var errLost = errors.New("it ended while a command was started")
 
 // openSession opens a channel. A host with a low MaxSessions needs a moment to
 // free the channel of a command that has just ended, so a refusal is not taken

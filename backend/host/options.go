@@ -205,7 +205,8 @@ E.g. "/var/tmp".`,
 		Default: false,
 		Help: `Run the helper as root with "sudo -n".
 
-Sudo must not ask for a password. It works for "localhost" as well.`,
+Sudo must not ask for a password. Where there is no sudo, "doas -n" is used. It
+works for "localhost" as well.`,
 	}}
 }
 
@@ -275,7 +276,12 @@ It has no effect on reading in rclone's own ranges, as of a mount.`,
 
 A connection counts as lost when nothing came from the host for three times as
 long. Then it is made again, see retry_time. Set to 0 to wait for ever. It has no
-effect with the option ssh, whose program has ServerAliveInterval.`,
+effect with the option ssh, whose program has ServerAliveInterval.
+
+Unless this is 0, rclone and its helper also say to each other every 15 seconds
+that they are there. A helper that has heard nothing for 2 minutes ends and lets go
+of what it has open; one that says nothing for 2 minutes counts as lost. So an
+rclone that was stopped for longer, as with Ctrl-Z, connects anew.`,
 		Advanced: true,
 	}, {
 		Name:    "idle_timeout",

@@ -118,6 +118,10 @@ func (r *Reader) fill() error {
 	if err != nil {
 		return err
 	}
+	if f.Type == wire.TypeGaps {
+		defer f.Release()
+		return r.s.takeGaps(&f, block.Range{Offset: r.off, Length: r.end - r.off})
+	}
 	var at int64
 	switch f.Type {
 	case wire.TypeHole:

@@ -143,7 +143,13 @@ func (s *Session) OpenRead(ctx context.Context, path string) (*wire.Opened, erro
 // OpenReader opens the object at path and asks for n bytes at off of it, in one
 // round trip. A range that is not within the object is an error.
 func (s *Session) OpenReader(ctx context.Context, path string, off, n int64) (*Reader, error) {
-	var req wire.Open
+	return s.OpenSalvaging(ctx, path, off, n, wire.ReadStop)
+}
+
+// OpenSalvaging is OpenReader of what may have places that cannot be read. OnGaps must
+// have come before, unless how is to stop there.
+func (s *Session) OpenSalvaging(ctx context.Context, path string, off, n int64, how wire.ReadErrors) (*Reader, error) {
+	req := wire.Open{ReadErrors: how}
 	req.Path = path
 	if err := s.start(&req); err != nil {
 		return nil, err

@@ -28,14 +28,20 @@ type Session struct {
 	host   *Host
 	conn   *connection // nil for the helper in this process
 	stream helperStream
-	r      *wire.Reader // owned by read
+	r      *wire.Reader  // owned by read
+	in     *wire.Silence // of r; owned by read
 	w      *wire.Writer
 	inbox  chan wire.Frame // from read; closed when the stream ended
 	wire   atomic.Int64    // bytes in both directions
 	drain  time.Duration   // drainTime, but for tests
+	over   chan struct{}   // closed when the stream has ended
+	quiet  atomic.Bool     // the stream was closed since the helper said nothing
 
 	moved func(data, zeroed int64)                          // of Watch; owned by the caller
 	keep  func(r block.Range, digests []block.Digest) error // of Keep; owned by the caller
+	mark  func(off, n int64, f Fate)                        // of Trace; owned by the caller
+	gaps  func([]wire.Gap)                                  // of OnGaps; owned by the caller
+	back  bool                                              // of ReadBack; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -54,13 +60,16 @@ type helperStream interface {
 // when that fails. ctx limits the greeting only.
 func newSession(ctx context.Context, h *Host, conn *connection, stream helperStream) (*Session, error) {
 	defer context.AfterFunc(ctx, func() { stream.Close() })()
-	s := &Session{host: h, conn: conn, stream: stream, inbox: make(chan wire.Frame, inboxSize), drain: drainTime}
+	s := &Session{host: h, conn: conn, stream: stream, drain: drainTime}
+	s.inbox, s.over = make(chan wire.Frame, inboxSize), make(chan struct{})
 	counted := counter{stream, &s.wire}
-	s.r, s.w = wire.NewReader(counted), wire.NewWriter(counted)
+	s.in = wire.NewSilence(counted, wire.AliveLimit, s.giveUp)
+	s.r, s.w = wire.NewReader(s.in), wire.NewWriter(counted)
 	if err := s.greet(); err != nil {
 		stream.Close()
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
+	s.pulse()
 	go s.read()
 	return s, nil
 }
@@ -87,7 +96,7 @@ func (s *Session) greet() error {
 	if err := s.w.WriteMagic(); err != nil {
 		return transient(s.host.name, "start helper", KindLost, "%w", err)
 	}
-	if err := s.w.Write(helper.Hello()); err != nil {
+	if err := s.w.Write(s.hello()); err != nil {
 		return transient(s.host.name, "start helper", KindLost, "%w", err)
 	}
 	return nil
@@ -104,8 +113,13 @@ func (s *Session) why(said string) string {
 // read moves frames from the stream to the inbox until the stream ends.
 func (s *Session) read() {
 	defer close(s.inbox)
+	defer close(s.over)
 	for {
 		f, err := s.r.Next()
+		if err == nil && !f.Type.IsKnown() && f.Type&wire.Optional == 0 {
+			err = s.unknown(f.Type)
+			f.Release()
+		}
 		if err != nil {
 			s.mu.Lock()
 			s.lost = err
@@ -176,6 +190,9 @@ func (s *Session) sent(err error) error {
 func (s *Session) gone(err error) error {
 	if errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrInvalid) {
 		return refuse(s.host.name, "transfer", KindLost, "what answers there is not the helper of this release: %w", err)
+	}
+	if s.quiet.Load() {
+		return transient(s.host.name, "transfer", KindLost, "nothing came from the helper for %v: it hangs, or its host does", wire.AliveLimit)
 	}
 	return transient(s.host.name, "transfer", KindLost, "the connection to the helper was lost: %s: %w", s.stream.Diagnosis(), err)
 }
@@ -304,7 +321,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved, s.keep = nil, nil
+	s.moved, s.mark, s.keep, s.gaps, s.back = nil, nil, nil, nil, false
 	s.host.release(s)
 }
 

@@ -228,3 +228,15 @@ func TestDial_ProxyJump(t *testing.T) {
 	write(t, first.KnownHosts, "")
 	wantError(t, dialFails(t, Config{Host: "three", SSHConfig: config}), KindHostKey, false, "one:", first.KnownHosts)
 }
+
+// Match host is used as Host is; with other conditions beside it the block is not.
+func TestResolve_MatchHost(t *testing.T) {
+	dir, _ := home(t)
+	config := write(t, filepath.Join(dir, "config"), "Match host db*\n Port 2222\n User admin\nMatch host other exec true\n Port 3333\nMatch all\n Port 4444\n")
+	for name, want := range map[string]string{"db1": "2222", "other": "4444", "box": "4444"} {
+		got, err := resolve(Config{Host: name, SSHConfig: config})
+		if err != nil || got.port != want || (got.user == "admin") != (name == "db1") {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+}

@@ -21,7 +21,7 @@ type UnknownKeyError struct {
 
 // Error is one line with what to do.
 func (e *UnknownKeyError) Error() string {
-	return fmt.Sprintf("the %s key with fingerprint %s is not in known_hosts: compare the fingerprint with the host's, then add this line to %s: %s",
+	return fmt.Sprintf("the %s key with fingerprint %s is not in known_hosts: compare the fingerprint with the host's, then log in once with ssh, or add this line to %s: %s",
 		e.Key.Type(), e.Fingerprint(), e.File, e.Line())
 }
 

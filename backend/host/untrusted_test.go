@@ -107,6 +107,8 @@ func TestJoin_PassesNoRequests(t *testing.T) {
 		{"open", "source", []wire.Message{&wire.Finish{}, writeRequest("/precious", 1)}},
 		{"close", "source", []wire.Message{&wire.Finish{}, &wire.Close{Commit: true}}},
 		{"applied", "source", []wire.Message{&wire.Applied{}}},
+		{"gaps", "source", []wire.Message{&wire.Gaps{List: []wire.Gap{{Offset: 0, Length: 512}}}}},
+		{"gaps", "target", []wire.Message{&wire.Gaps{List: []wire.Gap{{Offset: 0, Length: 512}}}}},
 		{"remove after the summary", "source", []wire.Message{&wire.Finish{}, whole, removeRequest()}},
 		{"finish after the summary", "source", []wire.Message{whole, &wire.Finish{}}},
 		{"remove", "target", []wire.Message{digestsOf(8), removeRequest()}},

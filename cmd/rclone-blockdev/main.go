@@ -50,5 +50,6 @@ func main() {
 			return run(ctx, in)
 		}
 	}
+	nameCompletions()
 	cmd.Main()
 }

@@ -3,6 +3,8 @@ package edges
 import (
 	"bytes"
 	"testing"
+
+	_ "github.com/rclone-blockdev/rclone-blockdev/fstests/require" // its flags are those of all tests below fstests
 )
 
 func TestContent_Make(t *testing.T) {

@@ -1,20 +1,17 @@
 package harness
 
 import (
-	"os"
 	"testing"
+
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
-// LongVariable is the environment variable that makes tests of chance run as often as they are meant to. Without it
-// they run a few times, which takes seconds.
-const LongVariable = "BLOCKDEV_TEST_LONG"
-
-// Runs is how often a test of chance runs: short times, or long times where LongVariable is set.
+// Runs is how often a test of chance runs: short times, or long times with the flag -long.
 func Runs(t testing.TB, short, long int) int {
 	t.Helper()
-	if os.Getenv(LongVariable) == "" {
+	if !require.Long() {
 		return short
 	}
-	t.Logf("%s is set: %d runs", LongVariable, long)
+	t.Logf("-long: %d runs", long)
 	return long
 }

@@ -26,6 +26,7 @@ var probes = map[Thing]func() error{
 	Xfs:     program("mkfs.xfs", "xfsprogs"),
 	Fdisk:   program("sfdisk", "fdisk"),
 	Sudo:    sync.OnceValue(probeSudo),
+	Doas:    program("doas", "opendoas"),
 	Dash:    program("dash", "dash"),
 	Busybox: program("busybox", "busybox"),
 	Git:     program("git", "git"),

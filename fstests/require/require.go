@@ -30,6 +30,7 @@ const (
 	Xfs     Thing = "xfs"     // mkfs.xfs
 	Fdisk   Thing = "fdisk"   // sfdisk
 	Sudo    Thing = "sudo"    // sudo -n works for the current user
+	Doas    Thing = "doas"    // the doas program
 	Dash    Thing = "dash"    // the dash shell
 	Busybox Thing = "busybox" // busybox with its shell
 	Git     Thing = "git"     // the git program

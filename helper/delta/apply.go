@@ -110,8 +110,8 @@ func (a *applier) write(e *extent, old, next []block.Digest, sum *wire.Summary) 
 	return nil
 }
 
-// writeRun writes the changed blocks of one run, neighbours together, and
-// returns how many bytes that were. bytes is the content of the run unless it
+// writeRun writes the changed blocks of one run, neighbours together and without
+// the gaps, and returns how many bytes that were. bytes is the content of the run unless it
 // becomes zero.
 func (a *applier) writeRun(e *extent, r wire.Run, bytes []byte, old, next []block.Digest) (changed int64, err error) {
 	start, _ := runSpan(e, r, a.r.BlockSize)
@@ -125,15 +125,18 @@ func (a *applier) writeRun(e *extent, r wire.Run, bytes []byte, old, next []bloc
 			continue
 		}
 		from, to := first*a.r.BlockSize, min(i*a.r.BlockSize, e.length)
-		if r.Zero {
-			err = a.tgt.Zero(e.offset+int64(from), int64(to-from))
-		} else {
-			_, err = a.tgt.WriteAt(bytes[from-start:to-start], e.offset+int64(from))
-		}
+		err = eachBetween(e.gaps, e.offset+int64(from), e.offset+int64(to), func(off, n int64) error {
+			changed += n
+			if r.Zero {
+				return a.tgt.Zero(off, n)
+			}
+			at := off - e.offset - int64(start)
+			_, err := a.tgt.WriteAt(bytes[at:at+n], off)
+			return err
+		})
 		if err != nil {
 			return changed, err
 		}
-		changed += int64(to - from)
 	}
 	return changed, nil
 }
@@ -145,8 +148,13 @@ func readFull(src Source, p []byte, off int64) error {
 	if n == len(p) {
 		return nil
 	}
+	return incomplete(off+int64(n), err)
+}
+
+// incomplete is the error of a reading that err has ended before the byte at off.
+func incomplete(off int64, err error) error {
 	if err == nil || err == io.EOF {
-		return wire.Errorf(wire.CodeSource, "ended at byte %d while it was read: its size changed", off+int64(n))
+		return wire.Errorf(wire.CodeSource, "ended at byte %d while it was read: its size changed", off)
 	}
 	return err
 }

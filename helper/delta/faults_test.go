@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -59,6 +60,7 @@ func TestTransfer_DeviceFaults(t *testing.T) {
 			if s, r := tr.run(t); s.err != nil || r.err != nil || !bytes.Equal(tgt.Bytes(), source) {
 				t.Errorf("repeated: sender %v, receiver %v", s.err, r.err)
 			}
+			harness.Tried(t, "disk-fault", 1)
 		})
 	}
 }
@@ -125,6 +127,7 @@ func TestTransfer_Corruption(t *testing.T) {
 	if repaired < 10 || failed < 10 {
 		t.Errorf("%d repaired and %d failed: the test does not test both", repaired, failed)
 	}
+	harness.Tried(t, "data-changed", repaired+failed, fmt.Sprintf("%d extents were repaired, %d copies failed", repaired, failed))
 }
 
 // The stream breaks after any number of frames.
@@ -145,6 +148,7 @@ func TestTransfer_PeerVanishes(t *testing.T) {
 			if s, r := tr.run(t); !errors.Is(s.err, vanished) || !errors.Is(r.err, vanished) {
 				t.Errorf("after %d frames: sender %v, receiver %v", after, s.err, r.err)
 			}
+			harness.Tried(t, "peer-vanishes", 1)
 		}
 	}
 }
@@ -176,4 +180,5 @@ func TestTransfer_Cancel(t *testing.T) {
 			}
 		})
 	}
+	harness.Tried(t, "cancelled", 30)
 }

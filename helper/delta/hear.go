@@ -112,6 +112,9 @@ func (s *sender) takeApplied(i int64) error {
 func (s *sender) takeResend(i int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.finishing {
+		return s.takeRepair(i)
+	}
 	e := s.extent(i)
 	if e == nil || e.state != statePatched || s.dry {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: resending of extent %d makes no sense", i)
@@ -145,7 +148,7 @@ func unexpected(f *wire.Frame) error {
 
 // corrupted says that n bytes at off are not what they should be.
 func corrupted(off, n int64, why string) error {
-	e := wire.Errorf(wire.CodeCorrupted, "bytes %d to %d: %s: copy again", off, off+n, why)
+	e := wire.Errorf(wire.CodeCorrupted, "%d bytes at byte %d: %s: copy again", n, off, why)
 	e.Offset = off
 	return e
 }

@@ -166,6 +166,10 @@ func TestSend_ErrProtocolInOneGo(t *testing.T) {
 	}
 }
 
+func kept(off, n int64) *wire.Gaps {
+	return &wire.Gaps{Keep: true, List: []wire.Gap{{Offset: off, Length: n}}}
+}
+
 func patch(i int64, sum block.Digest, data int, runs ...wire.Run) *wire.Patch {
 	return &wire.Patch{Extent: i, Digest: sum, Runs: runs, Data: bytes.Repeat([]byte{7}, data)}
 }
@@ -197,6 +201,13 @@ func TestReceive_ErrProtocol(t *testing.T) {
 		{"run past the extent", []wire.Message{patch(0, d, 4096, wire.Run{First: 256, Count: 1})}},
 		{"zero run past the extent", []wire.Message{patch(0, d, 0, wire.Run{Zero: true, First: 255, Count: 2})}},
 		{"run past the end", []wire.Message{&wire.Advance{Floor: 1, Limit: 3}, patch(2, d, 3*4096, wire.Run{Count: 3})}},
+		{"gaps of what was not announced", []wire.Message{kept(2<<20, 1)}},
+		{"gaps before the range", []wire.Message{&wire.Advance{Floor: 1, Limit: 3}, kept(0, 1)}},
+		{"gaps over two extents", []wire.Message{kept(1<<20-1, 2)}},
+		{"gaps far away", []wire.Message{kept(1<<60, 1)}},
+		{"gaps that do not grow", []wire.Message{kept(5, 10), kept(500, 10)}},
+		{"gaps of what is settled", []wire.Message{patch(0, same, 0), kept(5, 10)}},
+		{"want after gaps", []wire.Message{kept(5, 10), want(0)}},
 		{"finish at once", []wire.Message{&wire.Finish{}}},
 		{"finish with an extent wanted", []wire.Message{want(1), &wire.Advance{Floor: 2, Limit: 3}, &wire.Advance{Floor: 3, Limit: 3}, &wire.Finish{}}},
 		{"a frame of a receiver", []wire.Message{applied(0)}},

@@ -67,11 +67,16 @@ func (s *sender) resend(e *extent) error {
 		if err := s.scan.read(e, *buf); err != nil {
 			return err
 		}
+		if e.untold() {
+			if err := s.tellGaps(e); err != nil || s.keeps() {
+				return err // the answer leads to a patch
+			}
+		}
 		if !e.zero {
 			e.data = (*buf)[:e.length]
 		}
 	}
-	if err := s.sendPatch(e, whole); err != nil || !e.zero {
+	if err := s.sendPatch(e, whole); err != nil || !e.zero || s.kept(e) {
 		return err
 	}
 	s.mu.Lock()
@@ -121,7 +126,7 @@ func (s *sender) gather(e *extent, runs []wire.Run) ([]byte, error) {
 
 // reread reads the data of runs, which was forgotten. It is not compared with what
 // was there before: the receiver verifies it, and asks for the whole extent when
-// the source has changed.
+// the source has changed, or less of it can be read.
 func (s *sender) reread(e *extent, runs []wire.Run) ([]byte, error) {
 	data := (*s.scratch)[:0]
 	for _, r := range runs {
@@ -130,7 +135,7 @@ func (s *sender) reread(e *extent, runs []wire.Run) ([]byte, error) {
 		}
 		from, length := runSpan(e, r, s.r.BlockSize)
 		part := data[len(data):][:length]
-		if err := readFull(s.src, part, e.offset+int64(from)); err != nil {
+		if err := s.scan.fill(e, part, e.offset+int64(from)); err != nil {
 			return nil, err
 		}
 		data = data[:len(data)+length]

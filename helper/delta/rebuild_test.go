@@ -18,7 +18,12 @@ import (
 // rebuild gives what a reader gets of range r of source, with ref on its side, and how the receiver ended.
 func rebuild(t *testing.T, source []byte, ref Source, size int64, r block.Range) (got []byte, tr *transfer, ends [2]end, err error) {
 	t.Helper()
-	tr = &transfer{src: memdev.FromBytes(source), r: r, window: RebuildWindow}
+	return rebuildFrom(t, memdev.FromBytes(source), ref, size, r)
+}
+
+func rebuildFrom(t *testing.T, source, ref Source, size int64, r block.Range) (got []byte, tr *transfer, ends [2]end, err error) {
+	t.Helper()
+	tr = &transfer{src: source, r: r, window: RebuildWindow}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -25,6 +26,7 @@ type receiver struct {
 	r      block.Range
 	scan   *scanner
 	window int64
+	verify bool // what is written is read back
 
 	mu        sync.Mutex
 	known     []*extent     // slot i%window: extent i of [oldest, announced); hold mu
@@ -38,10 +40,13 @@ type receiver struct {
 	sum    wire.Summary // owned by run
 	apply  applier
 
+	written []written // with verify; owned by run
+
 	// Messages are reused: one on the stack would be allocated for each extent.
 	// Owned by run.
 	advance wire.Advance
 	want    wire.Want
+	gaps    wire.Gaps
 	blocks  wire.Blocks
 	applied wire.Applied
 }
@@ -51,13 +56,14 @@ type receiver struct {
 // now holds is the sender's, and all its goroutines have ended. window is the
 // number of extents by which it may run ahead of the sender.
 func Receive(ctx context.Context, link Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
-	return receive(ctx, link, tgt, tgt, r, window)
+	return receive(ctx, link, tgt, tgt, r, window, false)
 }
 
-// receive scans src, and writes to tgt unless that is nil.
-func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
+// receive scans src, and writes to tgt unless that is nil. With verify what is
+// written is read back.
+func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64, verify bool) (*wire.Summary, error) {
 	rc := &receiver{
-		link: link, tgt: tgt, r: r, window: window, limit: window,
+		link: link, tgt: tgt, r: r, window: window, limit: window, verify: verify,
 		scan:  newScanner(src, r, int(window), false),
 		known: make([]*extent, window),
 		more:  make(chan struct{}, 1),
@@ -150,7 +156,7 @@ func (rc *receiver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = rc.take(&f)
+		err = rc.take(ctx, &f)
 		f.Release()
 		if err != nil || f.Type == wire.TypeFinish {
 			return err
@@ -158,7 +164,7 @@ func (rc *receiver) run(ctx context.Context) error {
 	}
 }
 
-func (rc *receiver) take(f *wire.Frame) error {
+func (rc *receiver) take(ctx context.Context, f *wire.Frame) error {
 	switch f.Type {
 	case wire.TypeAdvance:
 		if err := f.Decode(&rc.advance); err != nil {
@@ -172,12 +178,17 @@ func (rc *receiver) take(f *wire.Frame) error {
 		return rc.takeWant(rc.want.Extent)
 	case wire.TypePatch:
 		return rc.takePatch(f)
+	case wire.TypeGaps:
+		if err := f.Decode(&rc.gaps); err != nil {
+			return err
+		}
+		return rc.takeGaps(&rc.gaps)
 	case wire.TypeFinish:
 		var m wire.Finish
 		if err := f.Decode(&m); err != nil {
 			return err
 		}
-		return rc.finish(m.Root)
+		return rc.finish(ctx, m.Root)
 	}
 	return unexpected(f)
 }
@@ -258,8 +269,12 @@ func (rc *receiver) takeWant(i int64) error {
 	if e == nil || e.state != stateScanned {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: block digests of extent %d cannot be asked for now", i)
 	}
+	return rc.sendBlocks(e)
+}
+
+func (rc *receiver) sendBlocks(e *extent) error {
 	e.state = stateWanted
-	rc.blocks.Extent, rc.blocks.Sums = i, rc.blocks.Sums[:0]
+	rc.blocks.Extent, rc.blocks.Sums = e.index, rc.blocks.Sums[:0]
 	for _, d := range e.blockDigests(rc.r.BlockSize) {
 		rc.blocks.Add(d)
 	}
@@ -290,7 +305,10 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 		return rc.link.Write(&m)
 	}
 	e.state = stateSettled
-	zero := e.digest == block.ZeroExtent(e.length, rc.r.BlockSize)
+	if rc.verify {
+		rc.written = append(rc.written, written{e.index, e.digest, slices.Clone(e.gaps)})
+	}
+	zero := len(e.gaps) == 0 && e.digest == block.ZeroExtent(e.length, rc.r.BlockSize)
 	if err := rc.settle(); err != nil || zero {
 		return err
 	}
@@ -299,7 +317,7 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 }
 
 // finish makes the range durable and answers with what it now is.
-func (rc *receiver) finish(theirs block.Digest) error {
+func (rc *receiver) finish(ctx context.Context, theirs block.Digest) error {
 	if rc.oldest != rc.r.Extents() {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: finished with %d of %d extents settled", rc.oldest, rc.r.Extents())
 	}
@@ -311,6 +329,9 @@ func (rc *receiver) finish(theirs block.Digest) error {
 		if err := rc.tgt.Sync(); err != nil {
 			return err
 		}
+	}
+	if err := rc.readBack(ctx); err != nil {
+		return err
 	}
 	return rc.link.Write(&wire.Finished{Root: rc.sum.Root})
 }

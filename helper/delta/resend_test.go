@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -71,7 +72,7 @@ func TestTransfer_ResendOnce(t *testing.T) {
 			}
 		}
 	}
-	if s, r := tr.run(t); !errors.Is(r.err, wire.CodeCorrupted) || s.err != errPeer {
+	if s, r := tr.run(t); !errors.Is(r.err, wire.CodeCorrupted) || !strings.Contains(r.err.Error(), "1048576 bytes at byte 0: ") || s.err != errPeer {
 		t.Errorf("sender %v, receiver %v", s.err, r.err)
 	}
 	if len(dev.Log()) != 0 {
@@ -98,7 +99,7 @@ func TestTransfer_Roots(t *testing.T) {
 		if ty == wire.TypeFinish {
 			s, r = r, s
 		}
-		if !errors.Is(s.err, wire.CodeCorrupted) {
+		if !errors.Is(s.err, wire.CodeCorrupted) || !strings.Contains(s.err.Error(), "4096 bytes at byte 0: ") {
 			t.Errorf("%#x: %v", ty, s.err)
 		}
 		if synced := dev.Counts().Syncs == 1; synced != (ty == wire.TypeFinished) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // maxWorkers bounds the goroutines that read and hash one range: more sessions,
@@ -29,6 +30,9 @@ type extent struct {
 	short []byte         // sender: the receiver's truncated block digests, when they came
 
 	sentData, sentZero int64 // sender: bytes of the last patch sent; owned by run
+
+	gaps []wire.Gap // zeros in all digests: sender: could not be read; receiver: kept
+	told int64      // sender: bytes of gaps that the receiver knows of; owned by run
 }
 
 // holesPerExtent is how many holes count as much as one extent that is read, for
@@ -60,6 +64,7 @@ const (
 // in order.
 type scanner struct {
 	src   Source
+	gaps  *Salvage // src when it may have gaps, else nil
 	r     block.Range
 	keep  bool          // extents keep their data
 	free  chan *extent  // extents to fill; what is not free bounds the memory
@@ -80,6 +85,7 @@ func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
 	s := &scanner{src: src, r: r, keep: keep,
 		free: make(chan *extent, ahead), room: make(chan struct{}, Hold),
 		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
+	s.gaps, _ = src.(*Salvage)
 	for range ahead {
 		s.free <- nil // extents are made when they are first needed
 	}
@@ -214,6 +220,7 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 	e.offset, e.length = s.r.Extent(e.index)
 	e.state, e.short = stateScanned, e.short[:0]
 	e.sentData, e.sentZero = 0, 0
+	e.gaps, e.told = e.gaps[:0], 0
 	end := e.offset + int64(e.length)
 	e.fit(block.Count(e.length, s.r.BlockSize))
 	if s.stop <= e.offset {
@@ -239,7 +246,7 @@ func (e *extent) fit(blocks int) {
 // read fills e from the source.
 func (s *scanner) read(e *extent, buf []byte) error {
 	data := buf[:e.length]
-	if err := readFull(s.src, data, e.offset); err != nil {
+	if err := s.fill(e, data, e.offset); err != nil {
 		return err
 	}
 	if block.IsZero(data) {
@@ -250,6 +257,17 @@ func (s *scanner) read(e *extent, buf []byte) error {
 	e.blocks = block.Digests(e.sums, data, s.r.BlockSize)
 	e.digest = block.ExtentDigest(e.blocks)
 	return nil
+}
+
+// fill reads data of e at off. What is in a gap becomes zero.
+func (s *scanner) fill(e *extent, data []byte, off int64) (err error) {
+	if s.gaps != nil {
+		e.gaps, err = s.gaps.Fill(data, off, e.gaps)
+		return err
+	}
+	err = readFull(s.src, data, off)
+	clearGaps(data, off, e.gaps)
+	return err
 }
 
 func (e *extent) setZero(blockSize int) {

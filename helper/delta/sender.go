@@ -38,6 +38,8 @@ type sender struct {
 	ready     []*extent      // extents to patch now; hold mu
 	finishing bool           // Finished may come; hold mu
 	finished  *wire.Finished // hold mu
+	repair    bool           // extent repaired is wanted again, after the end; hold mu
+	repaired  int64          // the last one that was, -1 for none; hold mu
 	wake      chan struct{}  // something above changed
 
 	sum     wire.Summary // owned by run
@@ -50,8 +52,9 @@ type sender struct {
 	scratch *[]byte // data of patch; owned by run
 
 	// Messages are reused: one on the stack would be allocated for each extent.
-	patch    wire.Patch // owned by run, like the next two
+	patch    wire.Patch // owned by run, like the next three
 	want     wire.Want
+	gaps     wire.Gaps
 	advanced wire.Advance
 	applied  wire.Applied // owned by hear, like the next two
 	digests  wire.Digests
@@ -69,10 +72,10 @@ func Send(ctx context.Context, link Link, src Source, r block.Range, window int6
 func send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression, dry bool) (*wire.Summary, error) {
 	s := &sender{
 		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: compress.NewEncoder(mode),
-		scan:    newScanner(src, r, int(window), !dry),
-		theirs:  make([]block.Digest, window),
-		known:   make([]*extent, window),
-		wake:    make(chan struct{}, 1),
+		scan:   newScanner(src, r, int(window), !dry),
+		theirs: make([]block.Digest, window),
+		known:  make([]*extent, window),
+		wake:   make(chan struct{}, 1), repaired: -1,
 		root:    block.NewRootHash(r),
 		scratch: getBuffer(),
 	}
@@ -168,7 +171,14 @@ func (s *sender) idle() bool {
 func (s *sender) compare(e *extent, theirs block.Digest) error {
 	s.weight += e.weight()
 	s.count(e)
+	if e.untold() && !s.keeps() {
+		if err := s.tellGaps(e); err != nil {
+			return err
+		}
+	}
 	switch {
+	case e.untold(): // only without the gaps can it be compared
+		return s.ask(e)
 	case e.digest == theirs:
 		s.scan.forget(e) // one before it may wait for long
 		s.enter(e, stateSettled)
@@ -180,13 +190,21 @@ func (s *sender) compare(e *extent, theirs block.Digest) error {
 		s.enter(e, statePatched)
 		return s.sendPatch(e, againstZero)
 	}
+	return s.ask(e)
+}
+
+// ask has the receiver answer with the block digests of e.
+func (s *sender) ask(e *extent) error {
 	s.enter(e, stateWanted)
 	switch {
-	case s.once, s.dry: // kept in any case; nothing was kept
+	case s.once, e.data == nil: // kept in any case; there is nothing to keep
 	case s.waiting < Hold/2:
 		s.waiting++
 	default:
 		s.scan.forget(e) // the way is long: others are read meanwhile, and this one again
+	}
+	if e.untold() {
+		return s.tellGaps(e)
 	}
 	s.want.Extent = e.index
 	return s.link.Write(&s.want)
@@ -302,12 +320,17 @@ func (s *sender) finish(ctx context.Context) error {
 	}
 	for {
 		s.mu.Lock()
-		finished := s.finished
+		finished, repair, again := s.finished, s.repair, s.repaired
+		s.repair = false
 		s.mu.Unlock()
-		if finished != nil {
-			if finished.Root != s.sum.Root {
-				return corrupted(s.r.Offset, s.r.Length, "the target does not hold what was sent")
+		switch {
+		case repair:
+			if err := s.sendAgain(again); err != nil {
+				return err
 			}
+		case finished != nil && finished.Root != s.sum.Root:
+			return corrupted(s.r.Offset, s.r.Length, "the target does not hold what was sent")
+		case finished != nil:
 			return nil
 		}
 		select {

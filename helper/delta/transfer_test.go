@@ -50,6 +50,7 @@ type transfer struct {
 	hangUp   func(error)                                                                                       // breaks the stream; set by join
 	sent     int64                                                                                             // bytes that the sender wrote; set by join
 	received int64                                                                                             // bytes that the receiver wrote; set by join
+	readBack bool                                                                                              // what is written is read again
 }
 
 // end is how one end of a transfer ended.
@@ -83,6 +84,9 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 
 	over := make(chan struct{})
 	receive := Receive
+	if tr.readBack {
+		receive = ReceiveReadBack
+	}
 	send := func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
 		return Send(ctx, l, src, r, window, tr.compress)
 	}

@@ -13,6 +13,7 @@ const (
 	cacheAhead  = 64 << 20  // how far the kernel may have read ahead
 	cacheFolio  = 2 << 20   // the largest piece of the cache, which goes as a whole
 	flushEvery  = 8 << 20   // written before the disk is told to begin
+	flushLag    = 2         // times that, which a disk may still be writing
 )
 
 // pageCache leaves the page cache of the host as it was: what was not in it when
@@ -29,6 +30,7 @@ type pageCache struct {
 	written span                   // since the last sync; hold mu
 	dirty   span                   // written since the disk was told; hold mu
 	amount  int64                  // bytes written in dirty; hold mu
+	begun   []span                 // what the disk was told to write and was not asked about; hold mu
 }
 
 // regionCache says which units of a region were cached, at least in part.
@@ -81,21 +83,31 @@ func (c *pageCache) didRead(f *os.File, off, n int64) {
 	}
 }
 
-// didWrite has the disk begin to write, every few MiB.
-func (c *pageCache) didWrite(f *os.File, off, n int64) {
+// didWrite has the disk begin to write, every few MiB, and asks what came of that
+// before: a write that fails, or has no space, is then known soon, and not when all is
+// written. The error is for some of the bytes that come with it.
+func (c *pageCache) didWrite(f *os.File, off, n int64) (failed span, err error) {
 	c.mu.Lock()
 	c.written = c.written.join(off, n)
 	c.dirty = c.dirty.join(off, n)
 	c.amount += n
-	now := c.dirty
+	now, done := c.dirty, span{}
 	due := c.amount >= flushEvery
 	if due {
 		c.dirty, c.amount = span{}, 0
+		c.begun = append(c.begun, now)
+		if len(c.begun) > flushLag {
+			done, c.begun = c.begun[0], append(c.begun[:0], c.begun[1:]...)
+		}
 	}
 	c.mu.Unlock()
 	if due { // without the lock: this waits when the disk has much to do
 		startWriting(f, now.from, now.to-now.from)
 	}
+	if done.from < done.to {
+		err = awaitWriting(f, done.from, done.to-done.from) // also of those that followed
+	}
+	return now.join(done.from, done.to-done.from), err
 }
 
 // didSync drops what was written, which is clean now, and all that was read: a
@@ -105,7 +117,14 @@ func (c *pageCache) didSync(f *os.File) {
 	defer c.mu.Unlock()
 	c.drop(f, c.written.from-cacheFolio, c.written.to)
 	c.dropRead(f)
-	c.written, c.dirty, c.amount = span{}, span{}, 0
+	c.written, c.dirty, c.amount, c.begun = span{}, span{}, 0, nil
+}
+
+// unsynced is what was written since the last sync.
+func (c *pageCache) unsynced() span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.written
 }
 
 // end drops what is left of reading.

@@ -84,7 +84,17 @@ func dropCached(f *os.File, off, n int64) {
 }
 
 // startWriting has dirty pages written, and does not wait for it. It is a hint:
-// errors come back from the sync.
+// errors come back from awaitWriting or the sync.
 func startWriting(f *os.File, off, n int64) {
 	_ = withFD(f, func(fd uintptr) error { return unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE) })
+}
+
+// awaitWriting waits until pages are written. Its error is for any page that was
+// written since it or the sync was asked last, and is told once.
+func awaitWriting(f *os.File, off, n int64) error {
+	err := withFD(f, func(fd uintptr) error { return unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE) })
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return nil // the system does not tell: the sync will
 }

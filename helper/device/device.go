@@ -128,6 +128,7 @@ type Object struct {
 
 	cache  pageCache
 	direct direct
+	exact  exact
 
 	// synced: nothing was written since Sync was called, and it was called. The
 	// first call is for what an earlier run may have left in the cache.

@@ -283,3 +283,44 @@ func TestSync_WhenSomethingWasWritten(t *testing.T) {
 		}
 	}
 }
+
+// What a disk does not take is known soon after it was written, with the bytes, and the sync says so again.
+func TestObject_LateWriteError(t *testing.T) {
+	require.Need(t, require.Root, require.Loop, require.Mount)
+	const size, space = 256 * mib, 16 * mib
+	dir := t.TempDir()
+	run(t, "mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	file := filepath.Join(dir, "backing")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, size); err != nil {
+		t.Fatal(err)
+	}
+	dev := loop(t, file)
+	o, err := OpenWrite(dev, WriteOptions{Size: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	at := int64(0)
+	for err == nil && at < size {
+		_, err = o.WriteAt(pattern(mib), at)
+		at += mib
+	}
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != ErrNoSpace && e.Kind != ErrIO || e.Offset < 0 || e.Length == 0 || e.Offset+e.Length > at {
+		t.Fatalf("after %d MiB: %v", at/mib, err)
+	}
+	if e.Offset > space || e.Offset+e.Length < space {
+		t.Errorf("%v does not name the place at %d", err, space)
+	}
+	if at > space+(flushLag+2)*flushEvery {
+		t.Errorf("it was told only after %d MiB", at/mib)
+	}
+	wantError(t, err, e.Kind, dev, "bytes of", "at byte")
+	if again := o.Sync(); !errors.Is(again, e.Kind) {
+		t.Errorf("the sync after it: %v", again)
+	}
+}

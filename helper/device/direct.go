@@ -1,6 +1,8 @@
 package device
 
 import (
+	"errors"
+	"io"
 	"os"
 	"sync/atomic"
 	"unsafe"
@@ -43,18 +45,28 @@ func (o *Object) ReadPast(mode Direct) {
 // readAt reads all of p, or fewer bytes and an error.
 func (o *Object) readAt(p []byte, off int64) (int, error) {
 	o.cache.before(o.f, off, int64(len(p)))
+	if len(p) <= directUnit && o.exact.used.Load() { // each attempt takes a dying disk seconds
+		if n, err, ok := o.readExact(p, off, 0); ok {
+			return n, err
+		}
+	}
 	if o.direct.f != nil && !o.direct.fail.Load() && aligned(p, off) && !o.cache.holds(off, int64(len(p))) {
 		n, err := o.direct.f.ReadAt(p, off)
 		if n == len(p) {
 			return n, nil
 		}
-		// The cache reads a smaller piece at a time, and so tells a bad sector exactly.
+		// The cache and readExact tell a bad sector exactly.
 		if isInvalid(err) {
 			o.direct.fail.Store(true)
 		}
 	}
 	n, err := o.raw().ReadAt(p, off)
 	o.cache.didRead(o.f, off, int64(n))
+	if n < len(p) && kindOf(err) == ErrIO && !errors.Is(err, io.EOF) {
+		if more, exactly, ok := o.readExact(p, off, n); ok {
+			return more, exactly
+		}
+	}
 	return n, err
 }
 

@@ -26,3 +26,6 @@ var errnoKinds = map[syscall.Errno]error{
 	syscall.ENOTTY:       ErrUnsupported,
 	syscall.EFBIG:        ErrUnsupported,
 }
+
+// goneErrnos are for a device that is no longer there.
+var goneErrnos = []syscall.Errno{syscall.ENODEV, syscall.ENXIO}

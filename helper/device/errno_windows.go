@@ -19,3 +19,8 @@ var errnoKinds = map[syscall.Errno]error{
 	windows.ERROR_NOT_SUPPORTED:       ErrUnsupported,
 	windows.ERROR_INVALID_FUNCTION:    ErrUnsupported,
 }
+
+// goneErrnos are for a device that is no longer there.
+var goneErrnos = []syscall.Errno{
+	windows.ERROR_DEV_NOT_EXIST, windows.ERROR_NO_SUCH_DEVICE, windows.ERROR_DEVICE_NOT_CONNECTED, windows.ERROR_DEVICE_REMOVED, windows.ERROR_NOT_READY,
+}

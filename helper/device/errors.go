@@ -3,8 +3,10 @@ package device
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -31,6 +33,7 @@ type Error struct {
 	Op     string // "open", "read", "write", ...
 	Path   string
 	Offset int64  // byte at which reading or writing failed, -1 for none
+	Length int64  // bytes from Offset on that were not done, 0 when not known
 	Kind   error  // one of the Err values above
 	Text   string // cause and remedy; empty when Err says it all
 	Err    error  // what the system said, or nil
@@ -51,6 +54,8 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("%s: %s (%v)", at, e.Text, cause)
 	case e.Text != "":
 		return at + ": " + e.Text
+	case e.Length > 0:
+		return fmt.Sprintf("%s %d bytes of %s: %v", e.Op, e.Length, at, cause)
 	default:
 		return fmt.Sprintf("%s %s: %v", e.Op, at, cause)
 	}
@@ -92,6 +97,27 @@ func failAt(op, path string, off int64, err error) error {
 		e.Text = "cannot be opened by this user: become root, with sudo, or join the group that owns it"
 	}
 	return e
+}
+
+// failSpan is failAt for n bytes from off on.
+func failSpan(op, path string, off, n int64, err error) error {
+	err = failAt(op, path, off, err)
+	if e, ok := err.(*Error); ok && e.Length == 0 {
+		e.Length = n
+	}
+	return err
+}
+
+// Unreadable tells the failure to read a place from that of a device that is gone,
+// or was cut.
+func Unreadable(err error) bool {
+	var e *Error
+	var no syscall.Errno
+	switch {
+	case !errors.As(err, &e) || e.Kind != ErrIO || e.Op != "read", errors.Is(err, io.ErrUnexpectedEOF):
+		return false
+	}
+	return !errors.As(err, &no) || !slices.Contains(goneErrnos, no)
 }
 
 // refuse is an error of our own rules.

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
@@ -28,7 +29,7 @@ func (o *Object) ReadAt(p []byte, off int64) (int, error) {
 		e.Text = "ends here: it was cut while it was being read"
 		return n, e
 	}
-	return n, failAt("read", o.path, off+int64(n), err)
+	return n, failSpan("read", o.path, off+int64(n), int64(len(p)-n), err)
 }
 
 // WriteAt writes all of p at off, or fewer bytes and an error. Nothing is
@@ -41,10 +42,20 @@ func (o *Object) WriteAt(p []byte, off int64) (int, error) {
 	n, err := o.raw().WriteAt(p, off)
 	o.synced.Store(false) // afterwards: a sync at the same time may have missed it
 	if err != nil {
-		return n, failAt("write", o.path, off+int64(n), err)
+		return n, o.full(failSpan("write", o.path, off+int64(n), int64(len(p)-n), err))
 	}
-	o.cache.didWrite(o.f, off, int64(n))
+	if late, err := o.cache.didWrite(o.f, off, int64(n)); err != nil {
+		return n, o.lost(o.full(failSpan("write", o.path, late.from, late.to-late.from, err)))
+	}
 	return n, nil
+}
+
+// lost notes an error of what was written before, which the sync is not told again.
+func (o *Object) lost(err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failed = cmp.Or(o.failed, err)
+	return err
 }
 
 // raw is the file, or where the system only takes whole sectors, the file behind
@@ -109,11 +120,20 @@ func (o *Object) Sync() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.failed == nil && o.write && !o.synced.Swap(true) {
-		o.failed = fail("sync", o.path, dataSync(o.f))
+		late := o.cache.unsynced()
+		at, n := late.from, late.to-late.from
+		if n == 0 {
+			at = -1 // nothing but zeros, which are not counted
+		}
+		o.failed = o.full(failSpan("sync", o.path, at, n, dataSync(o.f)))
 		o.cache.didSync(o.f)
 	}
 	return o.failed
 }
+
+// Forget drops n bytes at off from the page cache, so that they are read from where
+// they are stored. What is not durable yet stays.
+func (o *Object) Forget(off, n int64) { dropCached(o.f, off, n) }
 
 // Close releases the object. A new image that was neither committed nor aborted
 // stays under its hidden name for the next run to go on from.
@@ -126,6 +146,7 @@ func (o *Object) Close() error {
 	o.closed = true
 	o.cache.end(o.f)
 	o.direct.close()
+	o.exact.close()
 	return fail("close", o.path, o.f.Close())
 }
 

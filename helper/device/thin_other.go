@@ -9,6 +9,8 @@ type thin struct{}
 
 func (o *Object) findThin() error { return nil }
 
+func (o *Object) full(err error) error { return err }
+
 // Reclaim has nothing to do on this system.
 func (o *Object) Reclaim(context.Context, int64, int64) error { return nil }
 

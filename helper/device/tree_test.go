@@ -112,6 +112,7 @@ func TestError_Error(t *testing.T) {
 	}{
 		{fail("stat", "/x", &os.PathError{Op: "stat", Path: "/x", Err: os.ErrNotExist}), "stat /x: file does not exist"},
 		{failAt("read", "/x", 4096, errors.New("bad sector")), "read /x at byte 4096: bad sector"},
+		{failSpan("read", "/x", 4096, 512, errors.New("bad sector")), "read 512 bytes of /x at byte 4096: bad sector"},
 		{fail("open", "/x", perr), "/x: cannot be opened by this user: become root, with sudo, or join the group that owns it (permission denied)"},
 		{refuse(ErrBusy, "open", "/x", "in use: it is %s", "swap"), "/x: in use: it is swap"},
 	}

@@ -41,7 +41,7 @@ func TestMessage_VectorsAreFull(t *testing.T) {
 		s := reflect.ValueOf(v.msg).Elem()
 		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
 			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
-			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true}
+			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true, "Open.ReadErrors": true}
 			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
 				t.Errorf("%s is zero", field)
 			}
@@ -129,6 +129,16 @@ func TestMessage_Err(t *testing.T) {
 		{"too many pins", &Open{path: path{"/a"}, Write: true, Pins: names(MaxDirectory + 1)}, ErrTooLong},
 		{"rereading without commit", &Close{Reread: true}, ErrInvalid},
 		{"unknown way to read", &Open{path: path{"/a"}, Direct: 3}, ErrInvalid},
+		{"unknown read errors", &Open{path: path{"/a"}, ReadErrors: 3}, ErrInvalid},
+		{"read errors of a target", &Open{path: path{"/a"}, Write: true, ReadErrors: ReadZero}, ErrInvalid},
+		{"reading back what is compared", &Receive{span{Length: 2, BlockSize: 512, Window: 2, Compare: true}, true}, ErrInvalid},
+		{"no gaps", &Gaps{}, ErrInvalid},
+		{"too many gaps", &Gaps{List: make([]Gap, block.MaxPerExtent+1)}, ErrTooLong},
+		{"empty gap", &Gaps{List: []Gap{{2, 0}}}, ErrInvalid},
+		{"negative gap", &Gaps{List: []Gap{{-1, 2}}}, ErrInvalid},
+		{"gap past all", &Gaps{List: []Gap{{math.MaxInt64, 1}}}, ErrInvalid},
+		{"gaps that touch", &Gaps{List: []Gap{{0, 2}, {2, 2}}}, ErrInvalid},
+		{"gaps out of order", &Gaps{List: []Gap{{4, 2}, {0, 2}}}, ErrInvalid},
 		{"unknown way to zero", &Open{path: path{"/a"}, Write: true, Zero: 3}, ErrInvalid},
 		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},
 		{"length is negative", &Read{Offset: 2, Length: -1, Window: 1}, ErrInvalid},

@@ -24,6 +24,7 @@ type Open struct {
 	Kind       Kind     // what it was when the client saw it: a file or a device; 0 when it did not
 	Zero       Zeroing
 	Direct     Direct
+	ReadErrors ReadErrors // what Read and Send do; not with Write
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -32,7 +33,7 @@ func (*Open) Type() Type { return TypeOpen }
 // session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
 	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto) {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto) || m.Write && m.ReadErrors != ReadStop {
 		return ErrInvalid
 	}
 	if claimed && !m.Lead && expects || m.Kind > KindBlock {
@@ -42,6 +43,9 @@ func (m *Open) Validate() error {
 		return err
 	}
 	if err := m.Direct.validate(); err != nil {
+		return err
+	}
+	if err := m.ReadErrors.validate(); err != nil {
 		return err
 	}
 	if err := checkSizes(m.Size); err != nil {
@@ -63,7 +67,7 @@ func (m *Open) append(b []byte) []byte {
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
 	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
-	return append(b, byte(m.Zero), byte(m.Direct))
+	return append(b, byte(m.Zero), byte(m.Direct), byte(m.ReadErrors))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -72,7 +76,7 @@ func (m *Open) decode(d *decoder) {
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
-	m.Zero, m.Direct = Zeroing(d.uint8()), Direct(d.uint8())
+	m.Zero, m.Direct, m.ReadErrors = Zeroing(d.uint8()), Direct(d.uint8()), ReadErrors(d.uint8())
 }
 
 // Opened answers Open.
@@ -281,7 +285,25 @@ func (m *Send) decode(d *decoder) {
 
 // Receive makes the helper the receiver of a range of what is open: for writing,
 // or to compare, for reading.
-type Receive struct{ span }
+type Receive struct {
+	span
+	ReadBack bool // what is written is read again at the end, as it is stored
+}
+
+// Validate refuses to read back what is not written.
+func (m *Receive) Validate() error {
+	if m.ReadBack && m.Compare {
+		return ErrInvalid
+	}
+	return m.span.Validate()
+}
+
+func (m *Receive) append(b []byte) []byte { return appendBool(m.span.append(b), m.ReadBack) }
+
+func (m *Receive) decode(d *decoder) {
+	m.span.decode(d)
+	m.ReadBack = d.bool()
+}
 
 func (*Send) Type() Type    { return TypeSend }
 func (*Receive) Type() Type { return TypeReceive }
@@ -293,5 +315,5 @@ func NewSend(r block.Range, window int64) *Send {
 
 // NewReceive is the other end of NewSend.
 func NewReceive(r block.Range, window int64) *Receive {
-	return &Receive{span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
+	return &Receive{span: span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
 }

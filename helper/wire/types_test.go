@@ -48,14 +48,14 @@ func declaredTypes(t testing.TB) []declared {
 }
 
 func TestType(t *testing.T) {
-	last := Type(0)
+	last, declared := Type(0), map[Type]bool{}
 	for _, d := range declaredTypes(t) {
 		m := ofType(d.number)
 		if m == nil || name(m) != d.name {
 			t.Errorf("type %#x is %s, its message %T", d.number, d.name, m)
 		}
-		if d.number <= last || d.number >= Optional {
-			t.Errorf("%s: number %#x is out of order or optional", d.name, d.number)
+		if d.number <= last {
+			t.Errorf("%s: number %#x is out of order", d.name, d.number)
 		}
 		last = d.number
 		if request := d.from == "C" && d.number >= 0x10 && d.number < 0x20; d.number.IsRequest() != request {
@@ -63,6 +63,12 @@ func TestType(t *testing.T) {
 		}
 		if d.number.IsBulk() != (d.name == "Patch" || d.name == "Data") {
 			t.Errorf("%s: IsBulk is %v", d.name, d.number.IsBulk())
+		}
+		declared[d.number] = true
+	}
+	for n := range 256 {
+		if known := Type(n).IsKnown(); known != declared[Type(n)] {
+			t.Errorf("IsKnown of type %#02x is %v", n, known)
 		}
 	}
 }

@@ -54,17 +54,18 @@ var vectors = []vector{
 	{&StatFS{path{"/a"}}, "\x00\x02/a"},
 	{&Open{path: path{"/a"}, Write: true, Lead: true, Force: true, Size: 1 << 20, Claim: testClaim, Expect: "serial=1", Pins: []string{"wwn=2", "x"}, Kind: KindBlock, Zero: ZeroPunch, Direct: DirectOn},
 		"\x00\x02/a" + "\x01\x01\x00\x01" + int1M + "\xc1\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10" +
-			"\x00\x08serial=1" + "\x00\x02\x00\x05wwn=2\x00\x01x" + "\x02\x02\x02"},
-	{&Open{path: path{"/a"}, Write: true, IgnoreSize: true}, "\x00\x02/a" + "\x01\x00\x01\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00"},
-	{&Open{path: path{"/a"}, Direct: DirectAuto}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x01"},
-	{&Open{path: path{"/a"}}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00"},
+			"\x00\x08serial=1" + "\x00\x02\x00\x05wwn=2\x00\x01x" + "\x02\x02\x02\x00"},
+	{&Open{path: path{"/a"}, Write: true, IgnoreSize: true}, "\x00\x02/a" + "\x01\x00\x01\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00"},
+	{&Open{path: path{"/a"}, Direct: DirectAuto, ReadErrors: ReadSkip}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x01\x02"},
+	{&Open{path: path{"/a"}}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00"},
 	{&Close{Commit: true, Reread: true, ModTime: 2}, "\x01\x01" + int2},
 	{&Close{ModTime: -1}, "\x00\x00" + minus1},
 	{&Read{Offset: 2, Length: 1 << 20, Window: 2, Compress: CompressZstd}, int2 + int1M + int2 + "\x03"},
 	{&Hash{}, ""},
 	{&Send{span{Offset: 1 << 20, Length: 2, BlockSize: 4096, Window: 2}, CompressS2}, int1M + int2 + "\x00\x00\x10\x00" + int2 + "\x00\x02"},
 	{&Send{span{Length: 2, BlockSize: 4096, Window: 2, Compare: true}, CompressAuto}, u64zero + int2 + "\x00\x00\x10\x00" + int2 + "\x01\x00"},
-	{&Receive{span{Offset: 1 << 20, Length: 2, BlockSize: 512, Window: 2, Compare: true}}, int1M + int2 + "\x00\x00\x02\x00" + int2 + "\x01"},
+	{&Receive{span{Offset: 1 << 20, Length: 2, BlockSize: 512, Window: 2}, true}, int1M + int2 + "\x00\x00\x02\x00" + int2 + "\x00\x01"},
+	{&Receive{span{Length: 2, BlockSize: 512, Window: 2, Compare: true}, false}, u64zero + int2 + "\x00\x00\x02\x00" + int2 + "\x01\x00"},
 	{&Root{Offset: 1 << 20, Length: 2, BlockSize: 512}, int1M + int2 + "\x00\x00\x02\x00"},
 	{&Describe{path{"/a"}, true}, "\x00\x02/a\x01"},
 	{&Ping{Bytes: 1 << 20}, int1M},
@@ -97,6 +98,10 @@ var vectors = []vector{
 	{&Resend{extent{2}}, int2},
 	{&Finish{testSumA}, sumA},
 	{&Finished{testSumB}, sumB},
+	{&Gaps{Keep: true, List: []Gap{{2, 1 << 20}, {1 << 21, 2}}}, "\x01\x00\x02" + int2 + int1M + "\x00\x00\x00\x00\x00\x20\x00\x00" + int2},
+	{&Gaps{List: []Gap{{0, 2}}}, "\x00\x00\x01" + u64zero + int2},
+
+	{&Alive{}, ""},
 }
 
 // like returns an empty message of the type of m.

@@ -17,6 +17,8 @@
 // One request runs at a time; the next may be sent ahead, it waits its turn.
 // Cancel ends the last request sent with Error(cancelled), unless that has ended
 // already; the session stays usable. The end of the stream ends everything.
+// Where both ends have FeatureAlive, each says from time to time that it is there,
+// and silence ends the session.
 //
 // # Delta
 //
@@ -35,6 +37,10 @@
 //
 // A comparison is the same with patches that name the runs but lack their
 // bytes, and nothing is written.
+//
+// A sender that goes on after read errors tells Gaps of an extent before it says
+// anything else of it. When the target keeps what it has there, they take the place
+// of Want.
 package wire
 
 // Magic opens both directions. No text contains it: it starts with a zero byte
@@ -61,12 +67,16 @@ const (
 	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )
 
-// Features are what a helper can do beyond Version.
+// Features are what an end can do beyond Version.
 type Features uint64
 
 // FeatureSharedClaim: several sessions may write one target, proving to each
 // other that they belong together.
 const FeatureSharedClaim Features = 1 << 0
+
+// FeatureAlive: this end sends Alive, and ends the session when the other does not.
+// It holds when both ends have it.
+const FeatureAlive Features = 1 << 1
 
 // Type is the type of a frame.
 type Type uint8
@@ -120,10 +130,24 @@ const (
 	TypeResend   Type = 0x3e // R: an extent
 	TypeFinish   Type = 0x3f // S: root
 	TypeFinished Type = 0x40 // R: root
+
+	TypeGaps Type = 0x48 // S, H: places that could not be read
+
+	TypeAlive Type = 0x81 // both: the end that sends it is there
 )
 
 // IsRequest tells whether frames of this type start a request.
 func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing }
+
+// IsKnown tells whether this release has a message for frames of this type.
+func (t Type) IsKnown() bool {
+	switch {
+	case t >= TypeHello && t <= TypeProgress, t.IsRequest(), t >= TypeEntries && t <= TypeProperties,
+		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t == TypeAlive:
+		return true
+	}
+	return false
+}
 
 // IsBulk tells whether frames of this type carry device content.
 func (t Type) IsBulk() bool { return t == TypePatch || t == TypeData }

@@ -1,0 +1,71 @@
+package harness
+
+// Fault is something that goes wrong, and what must hold all the same. It is a line of docs/reliability.md.
+type Fault struct {
+	Name   string // of its trials
+	Group  string // heading
+	Played string // what the test does
+	Holds  string // what it checks
+	Test   string // function, and the folder where it is
+}
+
+// The groups of faults, in the order of the page.
+const (
+	Lines    = "Lines"
+	Programs = "Programs and hosts"
+	Disks    = "Disks and data"
+	Peers    = "Peers"
+	Load     = "Load and time"
+)
+
+// Groups are the headings of the page.
+var Groups = []string{Lines, Programs, Disks, Peers, Load}
+
+const (
+	whole  = "one run of the command ends with identical content; at most 32 MiB more cross for each fault"
+	again  = "none of the others stays, nothing is left behind, and the copy, or the next one, is identical"
+	noCode = "an error at most: no panic, bounded memory"
+)
+
+// Faults are all that the tests play.
+var Faults = []Fault{
+	{"cut-push", Lines, "cut, stalled, refused, slow or delayed at random moments: a file to a host", whole, "TestCuts fstests"},
+	{"cut-pull", Lines, "the same, a host to this machine", whole, "TestCuts fstests"},
+	{"cut-host-to-host", Lines, "the same, between two names of a host", whole, "TestCuts fstests"},
+	{"cut-stream", Lines, "the same, a stream that cannot be read again (rcat)", whole, "TestCuts fstests"},
+	{"cut-read", Lines, "the same, reading (cat)", whole, "TestCuts fstests"},
+	{"cut-scanned", Lines, "cut in the second of three stripes", "the host reads no finished stripe again", "TestCuts_NothingTwice fstests"},
+	{"silence-client", Lines, "a client that says nothing more, in every state of a session", "the helper ends after 2 minutes and lets go of the target", "TestServe_Silence helper"},
+	{"silence-helper", Lines, "a helper that says nothing more", "the connection is taken for lost after 2 minutes, and resumed", "TestSession_Silence backend/host"},
+
+	{"kill-client", Programs, "rclone is killed at a random moment", again, "TestKills fstests"},
+	{"kill-helper", Programs, "the helper is killed at a random moment", again, "TestKills fstests"},
+	{"kill-sshd", Programs, "the SSH server's session is killed at a random moment", again, "TestKills fstests"},
+	{"interrupt", Programs, "Ctrl-C and SIGTERM in the middle", "the state is told, the program and the helpers end, the next run completes it", "TestInterrupt fstests"},
+	{"stopped", Programs, "rclone is stopped as by Ctrl-Z, for longer than helpers wait, and goes on", "the target is free after two minutes, and the copy succeeds", "TestStopped fstests"},
+
+	{"disk-fault", Disks, "read, write, zero and sync errors of source and target", "the error comes out as it was, both ends end, the next run completes it", "TestTransfer_DeviceFaults helper/delta"},
+	{"data-changed", Disks, "a bit of a frame with content or digests flips", "the extent is sent again, or the copy fails", "TestTransfer_Corruption helper/delta"},
+	{"peer-vanishes", Disks, "the stream breaks after any number of frames", "both ends end with the cause", "TestTransfer_PeerVanishes helper/delta"},
+	{"cancelled", Disks, "cancelled at any moment", "both ends end with the cause", "TestTransfer_Cancel helper/delta"},
+
+	{"older-client", Peers, "the client of a recorded session, with and without unknown optional frames", "the helper answers as it did then", "TestRecorded helper"},
+	{"older-helper", Peers, "the helper of a recorded session, with and without unknown optional frames", "the client does and says the same", "TestRecorded backend/host"},
+	{"mandatory-frame", Peers, "an unknown frame that is not optional, at each moment of the recorded session", "the session ends, in words that name the type and both versions", "TestRecorded_MandatoryFrame helper"},
+	{"FuzzSession", Peers, "sessions of a hostile client, by a fuzzer", "no panic, no path outside of the policy, no write outside of a range, bounded memory, an end", "FuzzSession helper"},
+	{"FuzzTransfer", Peers, "somebody between two honest ends, by a fuzzer", "success means identical; no write outside of the range, bounded queues, an end", "FuzzTransfer helper/delta"},
+	{"FuzzSend", Peers, "hostile receivers, by a fuzzer", "no success with another root, an end", "FuzzSend helper/delta"},
+	{"FuzzReceive", Peers, "hostile senders, by a fuzzer", "no write outside of the range or without its digest, an end", "FuzzReceive helper/delta"},
+	{"FuzzUnmarshal", Peers, "messages of any bytes, by a fuzzer", "one form of each message, or an error", "FuzzUnmarshal helper/wire"},
+	{"FuzzReader", Peers, "streams of any bytes, by a fuzzer", noCode, "FuzzReader helper/wire"},
+	{"FuzzDecoder", Peers, "compressed data of any bytes, by a fuzzer", noCode, "FuzzDecoder helper/compress"},
+	{"FuzzAwaitSpeaker", Peers, "whatever a login says before the helper, by a fuzzer", noCode, "FuzzAwaitSpeaker backend/host"},
+	{"FuzzRead", Peers, "disks of any content that are looked at, by a fuzzer", noCode, "FuzzRead helper/signature"},
+	{"FuzzThinDump", Peers, "maps of thin volumes of any content, by a fuzzer", noCode, "FuzzThinDump helper/device"},
+	{"FuzzDigests", Peers, "blocks of any content and size, by a fuzzer", "the digests of the standard library", "FuzzDigests helper/block"},
+	{"FuzzSum", Peers, "the same in assembly, by a fuzzer", "the digests of the standard library", "FuzzSum helper/block/sha256x"},
+
+	{"load", Load, "64 devices and images to one host with --transfers 16, an SSH server with its defaults", "at most 8 sessions on a connection, no refusal, none starves, bounded memory, identical", "TestLoad fstests"},
+	{"load-program", Load, "the same with the option ssh, where each helper has a connection", "at most 4 log in at once, the rest as above", "TestLoad fstests"},
+	{"leaks", Load, "small syncs and reads in one process, with cut lines, refusals and stopped jobs between", "no descriptor, goroutine, helper or file is left", "TestLeaks fstests"},
+}
