@@ -95,6 +95,7 @@ type Options struct {
 	Reference  string               `config:"reference"`
 	Chunks     bool                 `config:"multithread_upload"`
 	RetryTime  fs.Duration          `config:"retry_time"`
+	Resume     bool                 `config:"resume"`
 	Receipt    string               `config:"receipt"`
 	ReadBack   bool                 `config:"read_back"`
 	ReadErrors ReadErrors           `config:"read_errors"`
@@ -167,7 +168,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), retryOption(), receiptOption(), readErrorsOption(), readBackOption(), {
+	}, chunksOption(), retryOption(), resumeOption(), receiptOption(), readErrorsOption(), readBackOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

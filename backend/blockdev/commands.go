@@ -16,6 +16,7 @@ type command struct {
 	help  fs.CommandHelp
 	args  []string
 	alone string // option that stands in for the last argument
+	more  bool   // the last argument may come several times
 	run   func(f *Fs, ctx context.Context, arg []string, opt map[string]string) (any, error)
 }
 
@@ -116,7 +117,7 @@ rclone backend receipts blockdev:host/dev sda -o from=monday.json -o to=friday.j
 	},
 	args: []string{"name"},
 	run:  (*Fs).receipts,
-}, {
+}, deltaCommand, applyCommand, {
 	help: fs.CommandHelp{
 		Name:  "root",
 		Short: "Compute the root of a device or image on its host.",
@@ -203,7 +204,7 @@ func (f *Fs) Command(ctx context.Context, name string, arg []string, opt map[str
 	if _, ok := opt[c.alone]; ok && c.alone != "" {
 		c.args = c.args[:len(c.args)-1]
 	}
-	if len(arg) != len(c.args) {
+	if len(arg) != len(c.args) && !(c.more && len(arg) > len(c.args)) {
 		return nil, fmt.Errorf("takes %s after the remote, not %d: see rclone backend help %s", arguments(c.args), len(arg), Name)
 	}
 	for key := range opt {

@@ -65,7 +65,9 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 		return err
 	}
 	defer c.t.endReceipt()
-	c.parts = newParts(block.Stripes(min(src.Size(), c.t.lead.opened.Size), c.plan.blockSize()))
+	size := min(src.Size(), c.t.lead.opened.Size)
+	c.journal = o.newJournal(from, c.t.at, size)
+	c.parts = newParts(c.journal.order(block.Stripes(size, c.plan.blockSize())))
 	c.plan.Meter.begin(c.report)
 	limited, progress, outcome := newLimit(ctx).watch(ctx, c.plan.Meter.settle(progress))
 	c.progress = func(n int64) {
@@ -74,6 +76,7 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 	}
 	defer c.t.interruptible()()
 	err = outcome(c.resume.run(limited, func(ctx context.Context) error { return c.work(ctx, src) }, c.reopen))
+	c.journal.end(err)
 	if err != nil {
 		c.t.abort(err)
 		return classify(err)
@@ -90,6 +93,7 @@ type copying struct {
 	parts    *parts
 	report   *report
 	resume   *resume
+	journal  *journal
 	progress func(n int64)
 }
 
@@ -150,6 +154,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 			return err
 		}
 		c.parts.finish(p)
+		c.journal.finish(p.Range)
 		c.report.add(res)
 		c.report.gaps.join(&found)
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
@@ -180,6 +185,7 @@ func (c *copying) reopen(ctx context.Context) error {
 	lost, err := c.t.reopen(ctx)
 	if anew || lost {
 		c.parts.forget()
+		c.journal.forget()
 		c.report.forget()
 	}
 	if err != nil {

@@ -65,6 +65,8 @@ type Receipt struct {
 	Stripes     []string  `json:"stripes"` // roots of its stripes, hex
 	Manifest    string    `json:"manifest"`
 	ManifestSum string    `json:"manifestSum"` // SHA-256 of that file but for its last 32 bytes, which are it, hex
+
+	Delta string `json:"delta,omitempty"` // object that has the delta to this state, which was read and not written
 }
 
 func broken(format string, args ...any) error {

@@ -46,6 +46,7 @@ type transfer struct {
 	compress wire.Compression
 	dry      bool                                                                                              // a comparison
 	send     func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) // in place of Send
+	receive  func(ctx context.Context, l Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) // in place of Receive
 	hangUp   func(error)                                                                                       // breaks the stream; set by join
 	sent     int64                                                                                             // bytes that the sender wrote; set by join
 	received int64                                                                                             // bytes that the receiver wrote; set by join
@@ -97,6 +98,9 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	}
 	if tr.send != nil {
 		send = tr.send
+	}
+	if tr.receive != nil {
+		receive = tr.receive
 	}
 	var readers, ends sync.WaitGroup
 	readers.Go(func() { sender.read(down, over) })
