@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -26,8 +27,11 @@ type session struct {
 	pending  atomic.Int32    // requests that have not ended
 	done     <-chan struct{} // the session ends
 
-	open    *device.Object // what Open opened; owned by handle
-	writing bool           // open is a target; owned by handle
+	open    *device.Object    // what Open opened; owned by handle
+	writing bool              // open is a target; owned by handle
+	verify  wire.Verification // what of it is read again; owned by handle
+	undo    *recovery.Undo    // log of what is overwritten, nil for none; owned by handle
+	leads   bool              // open is the target of the first session of a transfer; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -208,6 +212,7 @@ func init() {
 		wire.TypeRoot:     (*session).root,
 		wire.TypeDescribe: (*session).describe,
 		wire.TypePing:     (*session).ping,
+		wire.TypeUndo:     (*session).undoTransfer,
 	}
 }
 

@@ -96,6 +96,8 @@ type Options struct {
 	Chunks    bool                 `config:"multithread_upload"`
 	RetryTime fs.Duration          `config:"retry_time"`
 	Receipt   string               `config:"receipt"`
+	Verify    Verification         `config:"verify"`
+	Undo      string               `config:"undo"`
 	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -165,7 +167,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), retryOption(), receiptOption(), {
+	}, chunksOption(), retryOption(), receiptOption(), verifyOption(), undoOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

@@ -134,7 +134,8 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t := &target{o: o, at: at}
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
 	t.req.Path, t.req.Force, t.req.Kind = at.path, o.fs.opt.Force == at.path, o.entry.Kind
-	t.req.Zero = wire.Zeroing(o.fs.opt.Zero)
+	t.req.Zero, t.req.Verify = wire.Zeroing(o.fs.opt.Zero), wire.Verification(o.fs.opt.Verify)
+	t.req.Undo = o.fs.opt.Undo
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
 		return nil, once(ctx, err)
@@ -250,6 +251,9 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 	req := t.req
 	req.Lead, req.Path = false, t.lead.opened.Path
 	req.Expect, req.Pins = "", nil // proved by the claim
+	if t.isNew() {
+		req.Undo = "" // nothing is overwritten
+	}
 	l, err := take(ctx, t.at, &req)
 	if err == nil {
 		t.keep(l)
@@ -283,7 +287,7 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 // for the next try to go on from.
 func (t *target) abort(err error) {
 	if err != nil && !t.isNew() && !errors.Is(err, errReceipt) {
-		fs.Errorf(t.o, "stopped before the end: the target is partly updated; the same command completes it")
+		fs.Errorf(t.o, "stopped before the end: %s", t.partly())
 	}
 	if isLost(err) {
 		t.lead.release()

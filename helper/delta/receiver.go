@@ -37,6 +37,7 @@ type receiver struct {
 	root   *block.RootHash
 	sum    wire.Summary // owned by run
 	apply  applier
+	proof  *proof // of what was written
 
 	// Messages are reused: one on the stack would be allocated for each extent.
 	// Owned by run.
@@ -63,7 +64,7 @@ func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Ran
 		more:  make(chan struct{}, 1),
 		root:  block.NewRootHash(r),
 	}
-	rc.apply = newApplier(tgt, r)
+	rc.apply, rc.proof = newApplier(tgt, r), newProof(tgt, r)
 	g, working := errgroup.WithContext(ctx)
 	for range rc.scan.workers() {
 		g.Go(func() error { return rc.scan.run(working) })
@@ -150,7 +151,9 @@ func (rc *receiver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = rc.take(&f)
+		if err = rc.proof.due(ctx, f.Type == wire.TypeFinish); err == nil {
+			err = rc.take(&f)
+		}
 		f.Release()
 		if err != nil || f.Type == wire.TypeFinish {
 			return err
@@ -235,6 +238,7 @@ func (rc *receiver) settle() error {
 			}
 		}
 		rc.root.Add(e.digest)
+		rc.proof.settled(e)
 		rc.count(e)
 		rc.mu.Lock()
 		rc.known[rc.oldest%rc.window] = nil
@@ -290,6 +294,7 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 		return rc.link.Write(&m)
 	}
 	e.state = stateSettled
+	rc.proof.patched(e)
 	zero := e.digest == block.ZeroExtent(e.length, rc.r.BlockSize)
 	if err := rc.settle(); err != nil || zero {
 		return err

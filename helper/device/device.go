@@ -93,6 +93,10 @@ type WriteOptions struct {
 	// Guard is asked about what was opened; nil allows everything.
 	Guard Guard
 
+	// Prepare is called when everything was checked, and before anything of an
+	// existing target is changed; not for a new image. Its error ends the opening.
+	Prepare func(*Object) error
+
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
 	Claim Token
@@ -101,6 +105,14 @@ type WriteOptions struct {
 
 // follower reports whether o writes under the claim of another opening.
 func (o WriteOptions) follower() bool { return !o.Lead && o.Claim != Token{} }
+
+// prepare calls Prepare.
+func (o WriteOptions) prepare(target *Object) error {
+	if o.Prepare == nil {
+		return nil
+	}
+	return o.Prepare(target)
+}
 
 // Object is an open device or image file. ReadAt, WriteAt, Data, Zero and
 // Sync may be called from several goroutines at once.
@@ -128,6 +140,7 @@ type Object struct {
 
 	cache  pageCache
 	direct direct
+	back   readBack
 
 	// synced: nothing was written since Sync was called, and it was called. The
 	// first call is for what an earlier run may have left in the cache.

@@ -126,6 +126,7 @@ func (o *Object) Close() error {
 	o.closed = true
 	o.cache.end(o.f)
 	o.direct.close()
+	o.back.close()
 	return fail("close", o.path, o.f.Close())
 }
 

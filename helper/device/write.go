@@ -93,6 +93,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err := o.identified(w); err != nil {
 		return nil, o.giveUp(err)
 	}
+	if err := w.prepare(o); err != nil {
+		return nil, o.giveUp(err)
+	}
 	if err := o.prepareZero(w.Zero, o.size); err != nil {
 		return nil, o.giveUp(err)
 	}
@@ -145,7 +148,10 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 		o.size, notice, _ = common(path, o.info, w)
 		o.note(notice)
 	}
-	err = o.prepareZero(w.Zero, o.size)
+	err = w.prepare(o)
+	if err == nil {
+		err = o.prepareZero(w.Zero, o.size)
+	}
 	if err == nil && !w.IgnoreSize {
 		err = o.resize()
 	}

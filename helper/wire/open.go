@@ -24,6 +24,8 @@ type Open struct {
 	Kind       Kind     // what it was when the client saw it: a file or a device; 0 when it did not
 	Zero       Zeroing
 	Direct     Direct
+	Verify     Verification
+	Undo       string // directory on the host, for what is overwritten; empty for none
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -32,7 +34,7 @@ func (*Open) Type() Type { return TypeOpen }
 // session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
 	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto) {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto || m.Verify != VerifyOff || m.Undo != "") {
 		return ErrInvalid
 	}
 	if claimed && !m.Lead && expects || m.Kind > KindBlock {
@@ -44,7 +46,13 @@ func (m *Open) Validate() error {
 	if err := m.Direct.validate(); err != nil {
 		return err
 	}
+	if err := m.Verify.validate(); err != nil {
+		return err
+	}
 	if err := checkSizes(m.Size); err != nil {
+		return err
+	}
+	if err := checkStrings(MaxPath, m.Undo); err != nil {
 		return err
 	}
 	if err := checkStrings(MaxName, m.Expect); err != nil {
@@ -63,7 +71,7 @@ func (m *Open) append(b []byte) []byte {
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
 	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
-	return append(b, byte(m.Zero), byte(m.Direct))
+	return appendString(append(b, byte(m.Zero), byte(m.Direct), byte(m.Verify)), m.Undo)
 }
 
 func (m *Open) decode(d *decoder) {
@@ -72,7 +80,8 @@ func (m *Open) decode(d *decoder) {
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
-	m.Zero, m.Direct = Zeroing(d.uint8()), Direct(d.uint8())
+	m.Zero, m.Direct, m.Verify = Zeroing(d.uint8()), Direct(d.uint8()), Verification(d.uint8())
+	m.Undo = d.string(MaxPath)
 }
 
 // Opened answers Open.

@@ -120,10 +120,12 @@ const (
 	TypeResend   Type = 0x3e // R: an extent
 	TypeFinish   Type = 0x3f // S: root
 	TypeFinished Type = 0x40 // R: root
+
+	TypeUndo Type = 0x50 // C: path and directory of the log
 )
 
 // IsRequest tells whether frames of this type start a request.
-func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing }
+func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing || t&0xf0 == TypeUndo }
 
 // IsBulk tells whether frames of this type carry device content.
 func (t Type) IsBulk() bool { return t == TypePatch || t == TypeData }
