@@ -37,7 +37,7 @@ func (s *session) openObject(r *request) error {
 		w := device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
-			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path),
+			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink,
 		}
 		o, more, err = s.openTarget(path, &m, w)
 	} else {

@@ -98,6 +98,7 @@ type Options struct {
 	Receipt   string               `config:"receipt"`
 	Verify    Verification         `config:"verify"`
 	Undo      string               `config:"undo"`
+	Apply     Application          `config:"apply"`
 	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -167,7 +168,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), retryOption(), receiptOption(), verifyOption(), undoOption(), {
+	}, chunksOption(), retryOption(), receiptOption(), verifyOption(), undoOption(), applyOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

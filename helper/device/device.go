@@ -90,6 +90,10 @@ type WriteOptions struct {
 	// Zero is how ranges become zero.
 	Zero ZeroMode
 
+	// Reflink has an image file replaced by a clone of it with the changes, instead of
+	// being changed itself. Other targets but new images are refused.
+	Reflink bool
+
 	// Guard is asked about what was opened; nil allows everything.
 	Guard Guard
 
@@ -141,6 +145,7 @@ type Object struct {
 	cache  pageCache
 	direct direct
 	back   readBack
+	clone  clone
 
 	// synced: nothing was written since Sync was called, and it was called. The
 	// first call is for what an earlier run may have left in the cache.

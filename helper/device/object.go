@@ -127,6 +127,7 @@ func (o *Object) Close() error {
 	o.cache.end(o.f)
 	o.direct.close()
 	o.back.close()
+	o.clone.close()
 	return fail("close", o.path, o.f.Close())
 }
 

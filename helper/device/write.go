@@ -31,8 +31,12 @@ func OpenWrite(path string, o WriteOptions) (*Object, error) {
 		return nil, err
 	case info.Kind == Dir:
 		return nil, refuse(ErrIsDir, "open", path, "is a directory, not a device or image file")
+	case info.Kind == Block && o.Reflink:
+		return nil, refuse(ErrUnsupported, "open", path, "apply = reflink is for image files, this is a device: leave it out")
 	case info.Kind == Block:
 		return openTarget(path, info, o)
+	case o.Reflink && !o.follower():
+		return openClone(path, info, o)
 	default:
 		return openImage(path, info, o)
 	}

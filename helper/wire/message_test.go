@@ -41,7 +41,7 @@ func TestMessage_VectorsAreFull(t *testing.T) {
 		s := reflect.ValueOf(v.msg).Elem()
 		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
 			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
-			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true}
+			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true, "Open.Apply": true}
 			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
 				t.Errorf("%s is zero", field)
 			}
@@ -130,6 +130,9 @@ func TestMessage_Err(t *testing.T) {
 		{"rereading without commit", &Close{Reread: true}, ErrInvalid},
 		{"unknown way to read", &Open{path: path{"/a"}, Direct: 3}, ErrInvalid},
 		{"unknown way to verify", &Open{path: path{"/a"}, Write: true, Verify: 3}, ErrInvalid},
+		{"unknown way to apply", &Open{path: path{"/a"}, Write: true, Apply: 2}, ErrInvalid},
+		{"reading to apply", &Open{path: path{"/a"}, Apply: ApplyReflink}, ErrInvalid},
+		{"a clone with an undo", &Open{path: path{"/a"}, Write: true, Apply: ApplyReflink, Undo: "/u"}, ErrInvalid},
 		{"reading to keep", &Open{path: path{"/a"}, Undo: "/u"}, ErrInvalid},
 		{"directory is long", &Open{path: path{"/a"}, Write: true, Undo: long(MaxPath + 1)}, ErrTooLong},
 		{"no directory", &Undo{path: path{"/a"}}, ErrInvalid}, {"no path", &Undo{Dir: "/u"}, ErrInvalid},

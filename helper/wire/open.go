@@ -26,6 +26,7 @@ type Open struct {
 	Direct     Direct
 	Verify     Verification
 	Undo       string // directory on the host, for what is overwritten; empty for none
+	Apply      Application
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -34,11 +35,14 @@ func (*Open) Type() Type { return TypeOpen }
 // session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
 	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto || m.Verify != VerifyOff || m.Undo != "") {
+	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto || m.Verify != VerifyOff || m.Undo != "" || m.Apply != ApplyDirect) {
 		return ErrInvalid
 	}
-	if claimed && !m.Lead && expects || m.Kind > KindBlock {
+	if claimed && !m.Lead && expects || m.Kind > KindBlock || m.Undo != "" && m.Apply != ApplyDirect {
 		return ErrInvalid
+	}
+	if err := m.Apply.validate(); err != nil {
+		return err
 	}
 	if err := m.Zero.validate(); err != nil {
 		return err
@@ -71,7 +75,8 @@ func (m *Open) append(b []byte) []byte {
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
 	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
-	return appendString(append(b, byte(m.Zero), byte(m.Direct), byte(m.Verify)), m.Undo)
+	b = appendString(append(b, byte(m.Zero), byte(m.Direct), byte(m.Verify)), m.Undo)
+	return append(b, byte(m.Apply))
 }
 
 func (m *Open) decode(d *decoder) {
@@ -81,7 +86,7 @@ func (m *Open) decode(d *decoder) {
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
 	m.Zero, m.Direct, m.Verify = Zeroing(d.uint8()), Direct(d.uint8()), Verification(d.uint8())
-	m.Undo = d.string(MaxPath)
+	m.Undo, m.Apply = d.string(MaxPath), Application(d.uint8())
 }
 
 // Opened answers Open.

@@ -1,0 +1,17 @@
+package wire
+
+// Application is how a target becomes what the source is.
+type Application uint8
+
+// The ways to apply a delta.
+const (
+	ApplyDirect  Application = 0 // in place, as it comes
+	ApplyReflink Application = 1 // to a clone of an image file, which then takes its name
+)
+
+func (a Application) validate() error {
+	if a > ApplyReflink {
+		return ErrInvalid
+	}
+	return nil
+}
