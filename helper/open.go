@@ -39,7 +39,7 @@ func (s *session) openObject(r *request) error {
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
 			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink,
 		}
-		o, more, err = s.openTarget(path, &m, w)
+		o, more, err = s.openTarget(r, path, &m, w)
 	} else {
 		o, err = device.OpenReadGuarded(path, s.policy.guard(path))
 	}
@@ -95,11 +95,14 @@ func (s *session) closeObject(r *request) error {
 	o, writing := s.open, s.writing
 	s.open, s.writing = nil, false
 	defer s.dropUndo()
+	defer s.dropSpool(true)
 	switch {
 	case o == nil:
 		return nil
 	case !writing:
 		return o.Close()
+	case m.Commit && s.spool != nil && s.leads:
+		return s.commitSpool(r.ctx, o, &m)
 	case m.Commit:
 		return s.endUndo(o, func() error { return s.commit(o, &m) })
 	default:
@@ -122,6 +125,7 @@ func (s *session) commit(o *device.Object, m *wire.Close) error {
 // stays under its hidden name, for the next run to go on from.
 func (s *session) abandon() {
 	s.dropUndo()
+	_ = s.dropSpool(false)
 	if s.open != nil {
 		s.open.Close()
 		s.open = nil
@@ -183,6 +187,9 @@ func (s *session) receive(r *request) error {
 	}
 	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
 		return err
+	}
+	if s.spool != nil {
+		return s.spoolRange(r, &m, o)
 	}
 	sum, err := delta.Receive(r.ctx, r, verified(o, s.kept(o), s.verify), m.Range(), m.Window)
 	if err != nil {

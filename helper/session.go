@@ -27,11 +27,13 @@ type session struct {
 	pending  atomic.Int32    // requests that have not ended
 	done     <-chan struct{} // the session ends
 
-	open    *device.Object    // what Open opened; owned by handle
-	writing bool              // open is a target; owned by handle
-	verify  wire.Verification // what of it is read again; owned by handle
-	undo    *recovery.Undo    // log of what is overwritten, nil for none; owned by handle
-	leads   bool              // open is the target of the first session of a transfer; owned by handle
+	open       *device.Object    // what Open opened; owned by handle
+	writing    bool              // open is a target; owned by handle
+	verify     wire.Verification // what of it is read again; owned by handle
+	undo       *recovery.Undo    // log of what is overwritten, nil for none; owned by handle
+	leads      bool              // open is the target of the first session of a transfer; owned by handle
+	spool      *recovery.Spool   // what open is about to get, nil when that is written at once; owned by handle
+	ignoreSize bool              // of Open; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -213,6 +215,7 @@ func init() {
 		wire.TypeDescribe: (*session).describe,
 		wire.TypePing:     (*session).ping,
 		wire.TypeUndo:     (*session).undoTransfer,
+		wire.TypeRecover:  (*session).recoverTransfer,
 	}
 }
 

@@ -28,17 +28,17 @@ func (s *session) logDir(dir string) (string, error) {
 	}
 	switch {
 	case errors.Is(err, device.ErrNotFound):
-		return "", wire.Errorf(wire.CodeRefused, "%s: the directory for what is overwritten does not exist: make it first, on a disk of this host", dir)
+		return "", wire.Errorf(wire.CodeRefused, "%s: the directory for what is kept does not exist: make it first, on a disk of this host", dir)
 	case err != nil:
-		return "", fmt.Errorf("the directory for what is overwritten: %w", err)
+		return "", fmt.Errorf("the directory for what is kept: %w", err)
 	}
 	return dir, nil
 }
 
 // openTarget opens a target, and the log of what is about to be overwritten where
 // one is wanted. A new image has none: there is nothing to be kept.
-func (s *session) openTarget(path string, m *wire.Open, w device.WriteOptions) (o *device.Object, notices []string, err error) {
-	s.leads = m.Lead || m.Claim == wire.Claim{}
+func (s *session) openTarget(r *request, path string, m *wire.Open, w device.WriteOptions) (o *device.Object, notices []string, err error) {
+	s.leads, s.ignoreSize = m.Lead || m.Claim == wire.Claim{}, m.IgnoreSize
 	if m.Undo != "" {
 		dir, err := s.logDir(m.Undo)
 		if err != nil {
@@ -57,9 +57,17 @@ func (s *session) openTarget(path string, m *wire.Open, w device.WriteOptions) (
 			return err
 		}
 	}
+	notice, err := s.prepareSpool(r, path, m, &w)
+	if err != nil {
+		return nil, nil, err
+	}
 	if o, err = device.OpenWrite(path, w); err != nil {
 		s.dropUndo()
+		_ = s.dropSpool(false)
 		return nil, nil, err
+	}
+	if notice != "" {
+		notices = append(notices, notice)
 	}
 	if n := cannotVerify(o, m.Verify); n != "" && s.leads {
 		notices = append(notices, n)

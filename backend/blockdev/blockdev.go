@@ -99,6 +99,7 @@ type Options struct {
 	Verify    Verification         `config:"verify"`
 	Undo      string               `config:"undo"`
 	Apply     Application          `config:"apply"`
+	Spool     string               `config:"spool_dir"`
 	Enc       encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -168,7 +169,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), retryOption(), receiptOption(), verifyOption(), undoOption(), applyOption(), {
+	}, chunksOption(), retryOption(), receiptOption(), verifyOption(), undoOption(), applyOption(), spoolOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

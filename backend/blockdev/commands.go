@@ -130,7 +130,7 @@ rclone backend unpin blockdev:host/dev sda
 	},
 	args: []string{"name"},
 	run:  (*Fs).unpin,
-}, undoCommand, {
+}, undoCommand, recoverCommand, {
 	help: fs.CommandHelp{
 		Name:  "deploy",
 		Short: "Put the helper on the host.",

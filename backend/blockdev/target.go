@@ -135,9 +135,8 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
 	t.req.Path, t.req.Force, t.req.Kind = at.path, o.fs.opt.Force == at.path, o.entry.Kind
 	t.req.Zero, t.req.Verify = wire.Zeroing(o.fs.opt.Zero), wire.Verification(o.fs.opt.Verify)
-	t.req.Undo, t.req.Apply = o.fs.opt.Undo, wire.Application(o.fs.opt.Apply)
-	if t.req.Undo != "" && t.req.Apply == wire.ApplyReflink {
-		return nil, once(ctx, refuse("%s: undo keeps what is overwritten, and with apply = reflink nothing is: use one of them", at))
+	if err := t.apply(); err != nil {
+		return nil, once(ctx, err)
 	}
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
@@ -255,7 +254,7 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 	req.Lead, req.Path = false, t.lead.opened.Path
 	req.Expect, req.Pins = "", nil // proved by the claim
 	if t.isNew() {
-		req.Undo, req.Apply = "", wire.ApplyDirect // it is what the leader opened
+		req.Undo, req.Apply, req.Spool, req.Transfer = "", wire.ApplyDirect, "", wire.Claim{} // it is what the leader opened
 	}
 	l, err := take(ctx, t.at, &req)
 	if err == nil {

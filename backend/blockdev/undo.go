@@ -131,8 +131,11 @@ func flag(opt map[string]string, name string) (bool, error) {
 
 // partly says what a target is that was not completed.
 func (t *target) partly() string {
-	if t.req.Apply == wire.ApplyReflink {
+	switch t.req.Apply {
+	case wire.ApplyReflink:
 		return "the target is as it was; the same command goes on"
+	case wire.ApplyAtomic:
+		return `the target is as it was, or the same command, or "backend recover", completes it`
 	}
 	if t.req.Undo != "" {
 		return `the target is partly updated; the same command completes it, and "backend undo" takes it back`

@@ -139,7 +139,7 @@ func TestUndo_Refused(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	data := edges.Contents()[2].Make(1<<20, 1)
 	write(t, dir+"/img", data[1:])
-	for where, text := range map[string]string{kept + "/none": "directory for what is overwritten", "relative": "absolute", "/proc": "in memory", dir + "/img": "no directory"} {
+	for where, text := range map[string]string{kept + "/none": "directory for what is kept", "relative": "absolute", "/proc": "in memory", dir + "/img": "no directory"} {
 		if _, err := put(newFs(t, `:blockdev,undo="`+where+`":localhost`+dir), "img", data); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", where, err)
 		}

@@ -7,10 +7,9 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// Undo brings a target back to what it held before the newest copy whose log is in
-// a directory of the host, and tells what was done. progress is called with the
-// number of bytes read.
-func (s *Session) Undo(ctx context.Context, req *wire.Undo, progress func(done int64)) (all []wire.Property, err error) {
+// Undo asks for what *wire.Undo or *wire.Recover stand for, and tells what was done.
+// progress is called with the number of bytes read.
+func (s *Session) Undo(ctx context.Context, req wire.Message, progress func(done int64)) (all []wire.Property, err error) {
 	err = s.call(ctx, req, func(f *wire.Frame) error {
 		if f.Type == wire.TypeProgress {
 			var m wire.Progress

@@ -90,6 +90,9 @@ type WriteOptions struct {
 	// Zero is how ranges become zero.
 	Zero ZeroMode
 
+	// Later leaves an image file the size it has: Resize will give it the right one.
+	Later bool
+
 	// Reflink has an image file replaced by a clone of it with the changes, instead of
 	// being changed itself. Other targets but new images are refused.
 	Reflink bool

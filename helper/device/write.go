@@ -153,10 +153,12 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 		o.note(notice)
 	}
 	err = w.prepare(o)
-	if err == nil {
+	if w.Later {
+		o.zero = w.Zero
+	} else if err == nil {
 		err = o.prepareZero(w.Zero, o.size)
 	}
-	if err == nil && !w.IgnoreSize {
+	if err == nil && !w.IgnoreSize && !w.Later {
 		err = o.resize()
 	}
 	if err != nil {

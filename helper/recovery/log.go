@@ -33,6 +33,11 @@ const (
 	kindRange     kind = 4 // a range is complete: its root
 	kindEnd       kind = 5 // the copy is complete; length is the size of the target
 	kindUndoing   kind = 6 // bringing back has begun
+
+	kindTransfer kind = 7  // of a spool: the token of its transfer
+	kindForget   kind = 8  // what was put in for a range before is void
+	kindNew      kind = 9  // what a range gets
+	kindCommit   kind = 10 // it is to be applied; length is what was compared
 )
 
 // record is one entry of a log.
@@ -216,7 +221,8 @@ func (l *Log) add(r *record) error {
 }
 
 func (k kind) String() string {
-	return map[kind]string{kindBegin: "begin", kindOld: "old", kindRewritten: "rewritten", kindRange: "range", kindEnd: "end", kindUndoing: "undoing"}[k]
+	return map[kind]string{kindBegin: "begin", kindOld: "old", kindRewritten: "rewritten", kindRange: "range", kindEnd: "end", kindUndoing: "undoing",
+		kindTransfer: "transfer", kindForget: "forget", kindNew: "new", kindCommit: "commit"}[k]
 }
 
 // subject encodes and decodes the payload of kindBegin.

@@ -40,7 +40,7 @@ type complete struct {
 // Find opens the newest log of a target in dir. progress is called while it works,
 // with the bytes done.
 func Find(dir string, s Subject, progress func(done int64) error) (*Restore, error) {
-	f, err := newest(dir, &s)
+	f, err := newest(dir, undoSuffix, &s)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func Find(dir string, s Subject, progress func(done int64) error) (*Restore, err
 		switch rec.kind {
 		case kindOld, kindRewritten: // what was complete before is so no more
 			s := rec.span()
-			r.complete = slices.DeleteFunc(r.complete, func(c complete) bool { return s.meets(spanOf(c.r)) })
+			r.complete = without(r.complete, s)
 			if rec.kind == kindRewritten {
 				r.loose.add(s)
 			} else {
@@ -60,13 +60,18 @@ func Find(dir string, s Subject, progress func(done int64) error) (*Restore, err
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.log.path, err)
 			}
-			r.complete = slices.DeleteFunc(r.complete, func(o complete) bool { return spanOf(c.r).meets(spanOf(o.r)) })
+			r.complete = without(r.complete, spanOf(c.r))
 			if c.r.Length > 0 {
 				r.complete = append(r.complete, c)
 			}
 		}
 		return nil
 	})
+}
+
+// without is all but what meets s.
+func without(all []complete, s span) []complete {
+	return slices.DeleteFunc(all, func(c complete) bool { return s.meets(spanOf(c.r)) })
 }
 
 func spanOf(r block.Range) span { return span{r.Offset, r.Offset + r.Length} }

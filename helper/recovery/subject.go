@@ -14,12 +14,15 @@ import (
 	"time"
 )
 
-// suffix is how the names of logs end.
-const suffix = ".undo"
+// How the names of logs end.
+const (
+	undoSuffix  = ".undo"
+	spoolSuffix = ".spool"
+)
 
 // fileName is the name of a log that begins now: in the order of time for one
 // target.
-func fileName(s *Subject) string {
+func fileName(s *Subject, suffix string) string {
 	base := strings.Map(func(r rune) rune {
 		if r <= ' ' || r == 0x7f || r == filepath.Separator {
 			return '_'
@@ -75,9 +78,10 @@ func (s *Subject) is(o *Subject) bool {
 type state uint8
 
 const (
-	stateOpen    state = iota // begun, or interrupted
-	stateEnded                // complete
-	stateUndoing              // brought back in part
+	stateOpen      state = iota // begun, or interrupted
+	stateEnded                  // complete
+	stateUndoing                // brought back in part
+	stateCommitted              // a spool that is to be applied
 )
 
 // found is a log in a directory, read to its end.
@@ -88,6 +92,9 @@ type found struct {
 	size    int64 // of the target at the end, when ended
 	kept    pages
 	torn    bool
+
+	token  Token  // of a spool
+	commit Commit // of a committed spool
 }
 
 // follow reads the records that others have appended.
@@ -119,6 +126,14 @@ func (f *found) follow(each func(*record) error) error {
 			f.state, f.size = stateEnded, r.n
 		case kindUndoing:
 			f.state = stateUndoing
+		case kindTransfer:
+			copy(f.token[:], r.payload)
+		case kindCommit:
+			if len(r.payload) != 16 {
+				return fmt.Errorf("%s: %w", f.log.path, ErrDamaged)
+			}
+			num := binary.BigEndian.Uint64
+			f.state, f.commit = stateCommitted, Commit{int64(num(r.payload)), int64(num(r.payload[8:]))}
 		}
 		if each != nil {
 			if err := each(&r); err != nil {
@@ -143,9 +158,9 @@ func readSubject(path string) (*Subject, error) {
 	return decodeSubject(&r)
 }
 
-// newest opens the newest log of s in dir, and reads it. It is ErrNone when there
+// newest opens the newest log of s in dir with such a name, and reads it. It is ErrNone when there
 // is none.
-func newest(dir string, s *Subject) (*found, error) {
+func newest(dir, suffix string, s *Subject) (*found, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
 	if s.Begun.IsZero() {
 		s.Begun = time.Now()
 	}
-	f, err := newest(dir, &s)
+	f, err := newest(dir, undoSuffix, &s)
 	switch {
 	case errors.Is(err, ErrNone):
 	case err != nil:
@@ -43,7 +43,7 @@ func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
 	default:
 		f.log.close()
 	}
-	l, err := openLog(filepath.Join(dir, fileName(&s)), os.O_CREATE|os.O_EXCL)
+	l, err := openLog(filepath.Join(dir, fileName(&s, undoSuffix)), os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, false, full(dir, err)
 	}
@@ -67,7 +67,7 @@ func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
 
 // Join opens the log that another session of the same transfer has begun.
 func Join(dir string, s Subject) (*Undo, error) {
-	f, err := newest(dir, &s)
+	f, err := newest(dir, undoSuffix, &s)
 	if err != nil {
 		return nil, err
 	}

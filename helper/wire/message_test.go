@@ -41,7 +41,7 @@ func TestMessage_VectorsAreFull(t *testing.T) {
 		s := reflect.ValueOf(v.msg).Elem()
 		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
 			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
-			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true, "Open.Apply": true}
+			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true, "Open.Apply": true, "Open.Spool": true, "Open.Transfer": true}
 			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
 				t.Errorf("%s is zero", field)
 			}
@@ -130,7 +130,12 @@ func TestMessage_Err(t *testing.T) {
 		{"rereading without commit", &Close{Reread: true}, ErrInvalid},
 		{"unknown way to read", &Open{path: path{"/a"}, Direct: 3}, ErrInvalid},
 		{"unknown way to verify", &Open{path: path{"/a"}, Write: true, Verify: 3}, ErrInvalid},
-		{"unknown way to apply", &Open{path: path{"/a"}, Write: true, Apply: 2}, ErrInvalid},
+		{"unknown way to apply", &Open{path: path{"/a"}, Write: true, Apply: 3}, ErrInvalid},
+		{"no spool", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Transfer: Claim{1}}, ErrInvalid},
+		{"no transfer", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: "/s"}, ErrInvalid},
+		{"a spool for nothing", &Open{path: path{"/a"}, Write: true, Spool: "/s"}, ErrInvalid},
+		{"directory is long", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: long(MaxPath + 1), Transfer: Claim{1}}, ErrTooLong},
+		{"no directory", &Recover{path: path{"/a"}}, ErrInvalid},
 		{"reading to apply", &Open{path: path{"/a"}, Apply: ApplyReflink}, ErrInvalid},
 		{"a clone with an undo", &Open{path: path{"/a"}, Write: true, Apply: ApplyReflink, Undo: "/u"}, ErrInvalid},
 		{"reading to keep", &Open{path: path{"/a"}, Undo: "/u"}, ErrInvalid},

@@ -27,6 +27,8 @@ type Open struct {
 	Verify     Verification
 	Undo       string // directory on the host, for what is overwritten; empty for none
 	Apply      Application
+	Spool      string // directory on the host, with ApplyAtomic
+	Transfer   Claim  // with ApplyAtomic: the same in all sessions of a transfer, also after a lost connection
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -42,6 +44,12 @@ func (m *Open) Validate() error {
 		return ErrInvalid
 	}
 	if err := m.Apply.validate(); err != nil {
+		return err
+	}
+	if atomic := m.Apply == ApplyAtomic; atomic != (m.Spool != "") || atomic != (m.Transfer != Claim{}) {
+		return ErrInvalid
+	}
+	if err := checkStrings(MaxPath, m.Spool); err != nil {
 		return err
 	}
 	if err := m.Zero.validate(); err != nil {
@@ -76,7 +84,8 @@ func (m *Open) append(b []byte) []byte {
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
 	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
 	b = appendString(append(b, byte(m.Zero), byte(m.Direct), byte(m.Verify)), m.Undo)
-	return append(b, byte(m.Apply))
+	b = appendString(append(b, byte(m.Apply)), m.Spool)
+	return append(b, m.Transfer[:]...)
 }
 
 func (m *Open) decode(d *decoder) {
@@ -86,7 +95,8 @@ func (m *Open) decode(d *decoder) {
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
 	m.Zero, m.Direct, m.Verify = Zeroing(d.uint8()), Direct(d.uint8()), Verification(d.uint8())
-	m.Undo, m.Apply = d.string(MaxPath), Application(d.uint8())
+	m.Undo, m.Apply, m.Spool = d.string(MaxPath), Application(d.uint8()), d.string(MaxPath)
+	copy(m.Transfer[:], d.take(len(m.Transfer)))
 }
 
 // Opened answers Open.

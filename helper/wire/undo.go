@@ -30,3 +30,24 @@ func (m *Undo) decode(d *decoder) {
 	m.path.decode(d)
 	m.Dir, m.Check, m.Force = d.string(MaxPath), d.bool(), d.bool()
 }
+
+// Recover ends what a transfer to the target at Path has left in the spool that is in
+// the directory Dir: all of it is applied, or nothing was and it is removed.
+type Recover struct {
+	path
+	Dir string // on the host of the target
+}
+
+func (*Recover) Type() Type { return TypeRecover }
+
+// Validate refuses a path or directory that is empty or too long.
+func (m *Recover) Validate() error {
+	return (&Undo{path: m.path, Dir: m.Dir}).Validate()
+}
+
+func (m *Recover) append(b []byte) []byte { return appendString(m.path.append(b), m.Dir) }
+
+func (m *Recover) decode(d *decoder) {
+	m.path.decode(d)
+	m.Dir = d.string(MaxPath)
+}

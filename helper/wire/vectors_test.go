@@ -54,11 +54,13 @@ var vectors = []vector{
 	{&StatFS{path{"/a"}}, "\x00\x02/a"},
 	{&Open{path: path{"/a"}, Write: true, Lead: true, Force: true, Size: 1 << 20, Claim: testClaim, Expect: "serial=1", Pins: []string{"wwn=2", "x"}, Kind: KindBlock, Zero: ZeroPunch, Direct: DirectOn, Verify: VerifyFull, Undo: "/u"},
 		"\x00\x02/a" + "\x01\x01\x00\x01" + int1M + "\xc1\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10" +
-			"\x00\x08serial=1" + "\x00\x02\x00\x05wwn=2\x00\x01x" + "\x02\x02\x02\x02\x00\x02/u\x00"},
-	{&Open{path: path{"/a"}, Write: true, Apply: ApplyReflink}, "\x00\x02/a" + "\x01\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
-	{&Open{path: path{"/a"}, Write: true, IgnoreSize: true}, "\x00\x02/a" + "\x01\x00\x01\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"},
-	{&Open{path: path{"/a"}, Direct: DirectAuto}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"},
-	{&Open{path: path{"/a"}}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"},
+			"\x00\x08serial=1" + "\x00\x02\x00\x05wwn=2\x00\x01x" + "\x02\x02\x02\x02\x00\x02/u\x00" + "\x00\x00" + u64zero + u64zero},
+	{&Open{path: path{"/a"}, Write: true, Apply: ApplyReflink}, "\x00\x02/a" + "\x01\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x00" + u64zero + u64zero},
+	{&Open{path: path{"/a"}, Write: true, IgnoreSize: true}, "\x00\x02/a" + "\x01\x00\x01\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00" + u64zero + u64zero},
+	{&Open{path: path{"/a"}, Direct: DirectAuto}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00" + "\x00\x00" + u64zero + u64zero},
+	{&Open{path: path{"/a"}}, "\x00\x02/a" + "\x00\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00" + u64zero + u64zero},
+	{&Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: "/s", Transfer: testClaim}, "\x00\x02/a" + "\x01\x00\x00\x00" + u64zero + u64zero + u64zero + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x02/s" +
+		"\xc1\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"},
 	{&Close{Commit: true, Reread: true, ModTime: 2}, "\x01\x01" + int2},
 	{&Close{ModTime: -1}, "\x00\x00" + minus1},
 	{&Read{Offset: 2, Length: 1 << 20, Window: 2, Compress: CompressZstd}, int2 + int1M + int2 + "\x03"},
@@ -68,6 +70,7 @@ var vectors = []vector{
 	{&Receive{span{Offset: 1 << 20, Length: 2, BlockSize: 512, Window: 2, Compare: true}}, int1M + int2 + "\x00\x00\x02\x00" + int2 + "\x01"},
 	{&Root{Offset: 1 << 20, Length: 2, BlockSize: 512}, int1M + int2 + "\x00\x00\x02\x00"},
 	{&Describe{path{"/a"}, true}, "\x00\x02/a\x01"},
+	{&Recover{path{"/a"}, "/s"}, "\x00\x02/a\x00\x02/s"},
 	{&Undo{path{"/a"}, "/u", true, true}, "\x00\x02/a\x00\x02/u\x01\x01"},
 	{&Ping{Bytes: 1 << 20}, int1M},
 

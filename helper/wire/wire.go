@@ -121,7 +121,8 @@ const (
 	TypeFinish   Type = 0x3f // S: root
 	TypeFinished Type = 0x40 // R: root
 
-	TypeUndo Type = 0x50 // C: path and directory of the log
+	TypeUndo    Type = 0x50 // C: path and directory of the log
+	TypeRecover Type = 0x51 // C: path and directory of the spool
 )
 
 // IsRequest tells whether frames of this type start a request.
