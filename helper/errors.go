@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -26,6 +27,12 @@ var codes = []struct {
 	{device.ErrUnsupported, wire.CodeUnsupported},
 	{device.ErrIdentity, wire.CodeIdentity},
 	{device.ErrIO, wire.CodeIO},
+	{recovery.ErrNone, wire.CodeNotFound},
+	{recovery.ErrDamaged, wire.CodeCorrupted},
+	{recovery.ErrDiffers, wire.CodeRefused},
+	{recovery.ErrUndoing, wire.CodeRefused},
+	{recovery.ErrMissing, wire.CodeRefused},
+	{recovery.ErrSpace, wire.CodeNoSpace},
 }
 
 // wireError is err as it crosses the wire.

@@ -32,12 +32,14 @@ func (s *session) openObject(r *request) error {
 		return err
 	}
 	var o *device.Object
+	var more []string // notices
 	if m.Write {
-		o, err = device.OpenWrite(path, device.WriteOptions{
+		w := device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
-			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path),
-		})
+			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink,
+		}
+		o, more, err = s.openTarget(r, path, &m, w)
 	} else {
 		o, err = device.OpenReadGuarded(path, s.policy.guard(path))
 	}
@@ -45,8 +47,8 @@ func (s *session) openObject(r *request) error {
 		return err
 	}
 	o.ReadPast(directModes[m.Direct])
-	s.open, s.writing, s.salvage = o, m.Write, salvage(o, m.ReadErrors)
-	for _, n := range o.Notices() {
+	s.open, s.writing, s.verify, s.salvage = o, m.Write, m.Verify, salvage(o, m.ReadErrors)
+	for _, n := range slices.Concat(o.Notices(), more) {
 		if err := s.w.Write(&wire.Notice{Text: wire.Clip(n)}); err != nil {
 			return err
 		}
@@ -92,13 +94,17 @@ func (s *session) closeObject(r *request) error {
 	}
 	o, writing := s.open, s.writing
 	s.open, s.writing, s.salvage = nil, false, nil
+	defer s.dropUndo()
+	defer s.dropSpool(true)
 	switch {
 	case o == nil:
 		return nil
 	case !writing:
 		return o.Close()
+	case m.Commit && s.spool != nil && s.leads:
+		return s.commitSpool(r.ctx, o, &m)
 	case m.Commit:
-		return s.commit(o, &m)
+		return s.endUndo(o, func() error { return s.commit(o, &m) })
 	default:
 		return o.Abort()
 	}
@@ -118,6 +124,8 @@ func (s *session) commit(o *device.Object, m *wire.Close) error {
 // abandon closes what is open when the session ends without Close: a new image
 // stays under its hidden name, for the next run to go on from.
 func (s *session) abandon() {
+	s.dropUndo()
+	_ = s.dropSpool(false)
 	if s.open != nil {
 		s.open.Close()
 		s.open = nil
@@ -180,15 +188,17 @@ func (s *session) receive(r *request) error {
 	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
 		return err
 	}
-	receive := delta.Receive
-	if m.ReadBack {
-		receive = delta.ReceiveReadBack
+	if s.spool != nil {
+		return s.spoolRange(r, &m, o)
 	}
-	sum, err := receive(r.ctx, r, target{o}, m.Range(), m.Window)
+	sum, err := s.verified(r, &m, s.kept(o))
 	if err != nil {
 		return err
 	}
 	if err := o.Reclaim(r.ctx, m.Offset, m.Length); err != nil {
+		return err
+	}
+	if err := s.completed(&m, sum); err != nil {
 		return err
 	}
 	return s.w.Write(sum)

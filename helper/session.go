@@ -9,6 +9,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -29,9 +30,14 @@ type session struct {
 	done     <-chan struct{} // the session ends
 	client   wire.Hello      // what it said of itself; set by greet
 
-	open    *device.Object // what Open opened; owned by handle
-	writing bool           // open is a target; owned by handle
-	salvage *delta.Salvage // of open, nil when a read error ends a request; owned by handle
+	open       *device.Object    // what Open opened; owned by handle
+	writing    bool              // open is a target; owned by handle
+	salvage    *delta.Salvage    // of open, nil when a read error ends a request; owned by handle
+	verify     wire.Verification // what of it is read again; owned by handle
+	undo       *recovery.Undo    // log of what is overwritten, nil for none; owned by handle
+	leads      bool              // open is the target of the first session of a transfer; owned by handle
+	spool      *recovery.Spool   // what open is about to get, nil when that is written at once; owned by handle
+	ignoreSize bool              // of Open; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -219,6 +225,8 @@ func init() {
 		wire.TypeRoot:     (*session).root,
 		wire.TypeDescribe: (*session).describe,
 		wire.TypePing:     (*session).ping,
+		wire.TypeUndo:     (*session).undoTransfer,
+		wire.TypeRecover:  (*session).recoverTransfer,
 	}
 }
 

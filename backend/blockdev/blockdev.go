@@ -97,8 +97,11 @@ type Options struct {
 	RetryTime  fs.Duration          `config:"retry_time"`
 	Resume     bool                 `config:"resume"`
 	Receipt    string               `config:"receipt"`
-	ReadBack   bool                 `config:"read_back"`
 	ReadErrors ReadErrors           `config:"read_errors"`
+	Verify     Verification         `config:"verify"`
+	Undo       string               `config:"undo"`
+	Apply      Application          `config:"apply"`
+	Spool      string               `config:"spool_dir"`
 	Enc        encoder.MultiEncoder `config:"encoding"`
 }
 
@@ -168,7 +171,7 @@ is not there is read as a whole. Devices work as well.
 
 E.g. "/backup/vm.img".` + env.ShellExpandHelp,
 		Advanced: true,
-	}, chunksOption(), retryOption(), resumeOption(), receiptOption(), readErrorsOption(), readBackOption(), {
+	}, chunksOption(), retryOption(), resumeOption(), receiptOption(), readErrorsOption(), verifyOption(), undoOption(), applyOption(), spoolOption(), {
 		Name:     config.ConfigEncoding,
 		Help:     config.ConfigEncodingHelp,
 		Advanced: true,

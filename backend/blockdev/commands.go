@@ -145,7 +145,7 @@ rclone backend unpin blockdev:host/dev sda
 	},
 	args: []string{"name"},
 	run:  (*Fs).unpin,
-}, {
+}, undoCommand, recoverCommand, {
 	help: fs.CommandHelp{
 		Name:  "deploy",
 		Short: "Put the helper on the host.",

@@ -40,17 +40,3 @@ or the option reference.`,
 		Advanced: true,
 	}
 }
-
-func readBackOption() fs.Option {
-	return fs.Option{
-		Name: "read_back",
-		Help: `Read what was written again, from the disk.
-
-Every copy compares the digests of what was read with those of what was written.
-This reads it back as well, past the page cache, when it is durable. What the disk
-has not kept is written once more; if it does not keep it then either, the copy
-fails and names the place. It costs the time to read what has changed.`,
-		Default:  false,
-		Advanced: true,
-	}
-}

@@ -147,7 +147,10 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	t := &target{o: o, at: at}
 	t.req = wire.Open{Write: true, Lead: true, Size: size, IgnoreSize: fs.GetConfig(ctx).IgnoreSize}
 	t.req.Path, t.req.Force, t.req.Kind = at.path, o.fs.opt.Force == at.path, o.entry.Kind
-	t.req.Zero = wire.Zeroing(o.fs.opt.Zero)
+	t.req.Zero, t.req.Verify = wire.Zeroing(o.fs.opt.Zero), wire.Verification(o.fs.opt.Verify)
+	if err := t.apply(); err != nil {
+		return nil, once(ctx, err)
+	}
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
 		return nil, once(ctx, err)
@@ -170,21 +173,12 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	return t, nil
 }
 
-// take opens the target on one more session.
-func (t *target) take(ctx context.Context, req *wire.Open) (*lease, error) {
-	l, err := take(ctx, t.at, req)
-	if err == nil && t.o.fs.opt.ReadBack {
-		l.s.ReadBack()
-	}
-	return l, err
-}
-
 // claim opens the target. After a lost connection, which may show only now, it
 // connects again, and waits for the helper that may still have the target open; for
 // any other holder it does not.
 func (t *target) claim(ctx context.Context) (*lease, error) {
 	for end := time.Now().Add(lostClaim); ; {
-		l, err := t.take(ctx, &t.req)
+		l, err := take(ctx, t.at, &t.req)
 		passing := errors.Is(err, wire.CodeBusy) || isLost(err)
 		if !passing || !t.at.host.LostLately(lostClaim) || time.Now().After(end) {
 			return l, err
@@ -213,7 +207,7 @@ func (t *target) reopen(ctx context.Context) (void bool, err error) {
 	if n := old.opened.Lasting; n > 0 && int(n) <= len(old.opened.IDs) {
 		req.Pins = old.opened.IDs[:n]
 	}
-	again, err := t.take(ctx, &req)
+	again, err := take(ctx, t.at, &req)
 	if err != nil {
 		return false, err
 	}
@@ -272,7 +266,10 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 	req := t.req
 	req.Lead, req.Path = false, t.lead.opened.Path
 	req.Expect, req.Pins = "", nil // proved by the claim
-	l, err := t.take(ctx, &req)
+	if t.isNew() {
+		req.Undo, req.Apply, req.Spool, req.Transfer = "", wire.ApplyDirect, "", wire.Claim{} // it is what the leader opened
+	}
+	l, err := take(ctx, t.at, &req)
 	if err == nil {
 		t.keep(l)
 	}
@@ -305,7 +302,7 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 // for the next try to go on from.
 func (t *target) abort(err error) {
 	if err != nil && !t.isNew() && !errors.Is(err, errReceipt) {
-		fs.Errorf(t.o, "stopped before the end: the target is partly updated; the same command completes it")
+		fs.Errorf(t.o, "stopped before the end: %s", t.partly())
 	}
 	if isLost(err) {
 		t.lead.release()

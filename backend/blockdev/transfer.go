@@ -239,7 +239,7 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 // by a signal before the returned function is called.
 func (t *target) interruptible() (stop func()) {
 	handle := atexit.Register(func() {
-		fs.Errorf(t.o, "interrupted: the target is partly updated; the same command completes it")
+		fs.Errorf(t.o, "interrupted: %s", t.partly())
 	})
 	return func() { atexit.Unregister(handle) }
 }

@@ -42,14 +42,9 @@ func Compare(ctx context.Context, src, dst *Session, r block.Range, progress fun
 	return join(ctx, src, dst, r, true, progress)
 }
 
-// ReadBack has Join and SendTo with s as the target read again what they have written,
-// as it is stored. It ends with Release.
-func (s *Session) ReadBack() { s.back = true }
-
 func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progress func(n int64)) (*Result, error) {
 	send, receive := wire.NewSend(r, delta.Window), wire.NewReceive(r, delta.Window)
 	send.Compare, receive.Compare = dry, dry
-	receive.ReadBack = dst.back && !dry
 	send.Compress = compression(src, dst)
 	if err := dst.start(receive); err != nil {
 		return nil, err
@@ -160,9 +155,7 @@ func (r *Result) check(span block.Range) error {
 
 // SendTo is Join with a source in this process.
 func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) (*Result, error) {
-	req := wire.NewReceive(r, delta.Window)
-	req.ReadBack = dst.back
-	if err := dst.start(req); err != nil {
+	if err := dst.start(wire.NewReceive(r, delta.Window)); err != nil {
 		return nil, err
 	}
 	defer dst.settle()

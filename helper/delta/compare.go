@@ -16,7 +16,7 @@ func CompareSend(ctx context.Context, link Link, src Source, r block.Range, wind
 // CompareReceive is Receive in a comparison: it counts what a transfer would
 // write to old, and writes nothing.
 func CompareReceive(ctx context.Context, link Link, old Source, r block.Range, window int64) (*wire.Summary, error) {
-	return receive(ctx, link, old, nil, r, window, false)
+	return receive(ctx, link, old, nil, r, window, verifyNothing, nil)
 }
 
 // compare counts what the patch would write. Its digest cannot be verified

@@ -9,27 +9,50 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// Forgetter is a Target that can be read as it is stored, not as it is remembered.
-type Forgetter interface {
-	// Forget drops n bytes at off from memory; they are durable.
-	Forget(off, n int64)
+// Stored is a Target that can be read as it is stored, not as it is remembered.
+type Stored interface {
+	Target
+	// ReadBack reads all of p at off from the medium. What was written before is
+	// durable by then.
+	ReadBack(p []byte, off int64) error
 }
 
-// written is an extent that a patch was applied to.
+// verify is what a receiver reads back.
+type verify uint8
+
+const (
+	verifyNothing verify = iota
+	verifyWritten        // the extents that a patch was applied to
+	verifyAll
+)
+
+// written is an extent to be read back, which takes some 72 bytes until the end.
 type written struct {
 	index  int64
 	digest block.Digest
 	gaps   []wire.Gap
 }
 
-// ReceiveReadBack is Receive that reads again what it has written, when that is
-// durable. An extent that does not hold what it was given is asked for and written
-// once more; one that does not keep it then either is an error.
-func ReceiveReadBack(ctx context.Context, link Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
-	return receive(ctx, link, tgt, tgt, r, window, true)
+// ReceiveVerified is Receive that reads again what it has written, or all of the
+// range, when that is durable. An extent that does not hold what it should is asked for
+// and written once more; one that does not keep it then either is an error. repaired is
+// called with the bytes of each extent that the device kept only then.
+func ReceiveVerified(ctx context.Context, link Link, tgt Target, r block.Range, window int64, all bool, repaired func(off, n int64) error) (*wire.Summary, error) {
+	what := verifyWritten
+	if all {
+		what = verifyAll
+	}
+	return receive(ctx, link, tgt, tgt, r, window, what, repaired)
 }
 
-// readBack reads what was written, after the sync.
+// note has e read back when that is what is wanted.
+func (rc *receiver) note(e *extent, what verify) {
+	if rc.verify == what {
+		rc.written = append(rc.written, written{e.index, e.digest, slices.Clone(e.gaps)})
+	}
+}
+
+// readBack reads what was noted, after the sync.
 func (rc *receiver) readBack(ctx context.Context) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
@@ -41,6 +64,11 @@ func (rc *receiver) readBack(ctx context.Context) error {
 		for try := 0; ; try++ {
 			if err := rc.readStored(e, *buf); err != nil {
 				return err
+			}
+			if e.digest == w.digest && try > 0 {
+				if err := rc.repaired(e.offset, int64(e.length)); err != nil {
+					return err
+				}
 			}
 			if e.digest == w.digest {
 				break
@@ -58,10 +86,17 @@ func (rc *receiver) readBack(ctx context.Context) error {
 
 // readStored reads e as it is stored.
 func (rc *receiver) readStored(e *extent, buf []byte) error {
-	if f, ok := rc.tgt.(Forgetter); ok {
-		f.Forget(e.offset, int64(e.length))
+	st, ok := rc.tgt.(Stored)
+	if !ok {
+		return rc.scan.read(e, buf)
 	}
-	return rc.scan.read(e, buf)
+	data := buf[:e.length]
+	if err := st.ReadBack(data, e.offset); err != nil {
+		return err
+	}
+	clearGaps(data, e.offset, e.gaps)
+	rc.scan.digest(e, data)
+	return nil
 }
 
 // repair writes what is wrong in e once more, from the source.

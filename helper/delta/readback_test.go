@@ -43,6 +43,9 @@ func TestTransfer_ReadBack(t *testing.T) {
 					if s.err != nil || r.err != nil || !same {
 						t.Errorf("sender %v, receiver %v, same %v", s.err, r.err, same)
 					}
+					if name != "data for all zeros" && tr.repaired == 0 {
+						t.Errorf("%d extents were told as repaired", tr.repaired)
+					}
 					if root := wantRoot(source, 4096); s.sum != nil && s.sum.Root != root || r.sum != nil && r.sum.Root != root {
 						t.Error("wrong root")
 					}

@@ -2,7 +2,6 @@ package delta
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -26,7 +25,9 @@ type receiver struct {
 	r      block.Range
 	scan   *scanner
 	window int64
-	verify bool // what is written is read back
+	verify verify // what is read back at the end
+
+	repaired func(off, n int64) error // called for what was written once more; with verify
 
 	mu        sync.Mutex
 	known     []*extent     // slot i%window: extent i of [oldest, announced); hold mu
@@ -40,7 +41,7 @@ type receiver struct {
 	sum    wire.Summary // owned by run
 	apply  applier
 
-	written []written // with verify; owned by run
+	written []written // to be read back; owned by run
 
 	// Messages are reused: one on the stack would be allocated for each extent.
 	// Owned by run.
@@ -56,14 +57,13 @@ type receiver struct {
 // now holds is the sender's, and all its goroutines have ended. window is the
 // number of extents by which it may run ahead of the sender.
 func Receive(ctx context.Context, link Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
-	return receive(ctx, link, tgt, tgt, r, window, false)
+	return receive(ctx, link, tgt, tgt, r, window, verifyNothing, nil)
 }
 
-// receive scans src, and writes to tgt unless that is nil. With verify what is
-// written is read back.
-func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64, verify bool) (*wire.Summary, error) {
+// receive scans src, and writes to tgt unless that is nil.
+func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64, verify verify, repaired func(off, n int64) error) (*wire.Summary, error) {
 	rc := &receiver{
-		link: link, tgt: tgt, r: r, window: window, limit: window, verify: verify,
+		link: link, tgt: tgt, r: r, window: window, limit: window, verify: verify, repaired: repaired,
 		scan:  newScanner(src, r, int(window), false),
 		known: make([]*extent, window),
 		more:  make(chan struct{}, 1),
@@ -246,6 +246,7 @@ func (rc *receiver) settle() error {
 			}
 		}
 		rc.root.Add(e.digest)
+		rc.note(e, verifyAll)
 		rc.count(e)
 		rc.mu.Lock()
 		rc.known[rc.oldest%rc.window] = nil
@@ -305,9 +306,7 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 		return rc.link.Write(&m)
 	}
 	e.state = stateSettled
-	if rc.verify {
-		rc.written = append(rc.written, written{e.index, e.digest, slices.Clone(e.gaps)})
-	}
+	rc.note(e, verifyWritten)
 	zero := len(e.gaps) == 0 && e.digest == block.ZeroExtent(e.length, rc.r.BlockSize)
 	if err := rc.settle(); err != nil || zero {
 		return err

@@ -249,14 +249,19 @@ func (s *scanner) read(e *extent, buf []byte) error {
 	if err := s.fill(e, data, e.offset); err != nil {
 		return err
 	}
+	s.digest(e, data)
+	return nil
+}
+
+// digest digests e, whose content is data.
+func (s *scanner) digest(e *extent, data []byte) {
 	if block.IsZero(data) {
 		e.setZero(s.r.BlockSize)
-		return nil
+		return
 	}
 	e.zero = false
 	e.blocks = block.Digests(e.sums, data, s.r.BlockSize)
 	e.digest = block.ExtentDigest(e.blocks)
-	return nil
 }
 
 // fill reads data of e at off. What is in a gap becomes zero.

@@ -51,6 +51,7 @@ type transfer struct {
 	sent     int64                                                                                             // bytes that the sender wrote; set by join
 	received int64                                                                                             // bytes that the receiver wrote; set by join
 	readBack bool                                                                                              // what is written is read again
+	repaired int                                                                                               // extents that were written once more; set by join
 }
 
 // end is how one end of a transfer ended.
@@ -85,7 +86,12 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 	over := make(chan struct{})
 	receive := Receive
 	if tr.readBack {
-		receive = ReceiveReadBack
+		receive = func(ctx context.Context, l Link, tgt Target, r block.Range, window int64) (*wire.Summary, error) {
+			return ReceiveVerified(ctx, l, tgt, r, window, false, func(off, n int64) error {
+				tr.repaired++
+				return nil
+			})
+		}
 	}
 	send := func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
 		return Send(ctx, l, src, r, window, tr.compress)

@@ -53,6 +53,9 @@ func (o *Object) publish() error {
 	if fi, err := os.Lstat(o.final); err == nil && !fi.Mode().IsRegular() {
 		return refuse(ErrRefused, "rename", o.final, "has appeared meanwhile and is no regular file: the copy is kept as %s", o.path)
 	}
+	if err := o.adopt(); err != nil {
+		return err
+	}
 	if closeBeforeRename {
 		if err := o.Close(); err != nil {
 			return err

@@ -90,8 +90,19 @@ type WriteOptions struct {
 	// Zero is how ranges become zero.
 	Zero ZeroMode
 
+	// Later leaves an image file the size it has: Resize will give it the right one.
+	Later bool
+
+	// Reflink has an image file replaced by a clone of it with the changes, instead of
+	// being changed itself. Other targets but new images are refused.
+	Reflink bool
+
 	// Guard is asked about what was opened; nil allows everything.
 	Guard Guard
+
+	// Prepare is called when everything was checked, and before anything of an
+	// existing target is changed; not for a new image. Its error ends the opening.
+	Prepare func(*Object) error
 
 	// Claim and Lead: the leader passes a fresh token and Lead; followers pass
 	// the same token without Lead. A zero token means a writer that is alone.
@@ -101,6 +112,14 @@ type WriteOptions struct {
 
 // follower reports whether o writes under the claim of another opening.
 func (o WriteOptions) follower() bool { return !o.Lead && o.Claim != Token{} }
+
+// prepare calls Prepare.
+func (o WriteOptions) prepare(target *Object) error {
+	if o.Prepare == nil {
+		return nil
+	}
+	return o.Prepare(target)
+}
 
 // Object is an open device or image file. ReadAt, WriteAt, Data, Zero and
 // Sync may be called from several goroutines at once.
@@ -129,6 +148,8 @@ type Object struct {
 	cache  pageCache
 	direct direct
 	exact  exact
+	back   readBack
+	clone  clone
 
 	// synced: nothing was written since Sync was called, and it was called. The
 	// first call is for what an earlier run may have left in the cache.

@@ -131,10 +131,6 @@ func (o *Object) Sync() error {
 	return o.failed
 }
 
-// Forget drops n bytes at off from the page cache, so that they are read from where
-// they are stored. What is not durable yet stays.
-func (o *Object) Forget(off, n int64) { dropCached(o.f, off, n) }
-
 // Close releases the object. A new image that was neither committed nor aborted
 // stays under its hidden name for the next run to go on from.
 func (o *Object) Close() error {
@@ -147,6 +143,8 @@ func (o *Object) Close() error {
 	o.cache.end(o.f)
 	o.direct.close()
 	o.exact.close()
+	o.back.close()
+	o.clone.close()
 	return fail("close", o.path, o.f.Close())
 }
 

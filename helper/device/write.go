@@ -31,8 +31,12 @@ func OpenWrite(path string, o WriteOptions) (*Object, error) {
 		return nil, err
 	case info.Kind == Dir:
 		return nil, refuse(ErrIsDir, "open", path, "is a directory, not a device or image file")
+	case info.Kind == Block && o.Reflink:
+		return nil, refuse(ErrUnsupported, "open", path, "apply = reflink is for image files, this is a device: leave it out")
 	case info.Kind == Block:
 		return openTarget(path, info, o)
+	case o.Reflink && !o.follower():
+		return openClone(path, info, o)
 	default:
 		return openImage(path, info, o)
 	}
@@ -93,6 +97,9 @@ func openTarget(path string, info Info, w WriteOptions) (*Object, error) {
 	if err := o.identified(w); err != nil {
 		return nil, o.giveUp(err)
 	}
+	if err := w.prepare(o); err != nil {
+		return nil, o.giveUp(err)
+	}
 	if err := o.prepareZero(w.Zero, o.size); err != nil {
 		return nil, o.giveUp(err)
 	}
@@ -145,8 +152,13 @@ func openImage(path string, info Info, w WriteOptions) (*Object, error) {
 		o.size, notice, _ = common(path, o.info, w)
 		o.note(notice)
 	}
-	err = o.prepareZero(w.Zero, o.size)
-	if err == nil && !w.IgnoreSize {
+	err = w.prepare(o)
+	if w.Later {
+		o.zero = w.Zero
+	} else if err == nil {
+		err = o.prepareZero(w.Zero, o.size)
+	}
+	if err == nil && !w.IgnoreSize && !w.Later {
 		err = o.resize()
 	}
 	if err != nil {

@@ -41,7 +41,8 @@ func TestMessage_VectorsAreFull(t *testing.T) {
 		s := reflect.ValueOf(v.msg).Elem()
 		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
 			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
-			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true, "Open.ReadErrors": true}
+			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true,
+				"Open.ReadErrors": true, "Open.Apply": true, "Open.Spool": true, "Open.Transfer": true}
 			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
 				t.Errorf("%s is zero", field)
 			}
@@ -131,7 +132,6 @@ func TestMessage_Err(t *testing.T) {
 		{"unknown way to read", &Open{path: path{"/a"}, Direct: 3}, ErrInvalid},
 		{"unknown read errors", &Open{path: path{"/a"}, ReadErrors: 3}, ErrInvalid},
 		{"read errors of a target", &Open{path: path{"/a"}, Write: true, ReadErrors: ReadZero}, ErrInvalid},
-		{"reading back what is compared", &Receive{span{Length: 2, BlockSize: 512, Window: 2, Compare: true}, true}, ErrInvalid},
 		{"no gaps", &Gaps{}, ErrInvalid},
 		{"too many gaps", &Gaps{List: make([]Gap, block.MaxPerExtent+1)}, ErrTooLong},
 		{"empty gap", &Gaps{List: []Gap{{2, 0}}}, ErrInvalid},
@@ -139,6 +139,20 @@ func TestMessage_Err(t *testing.T) {
 		{"gap past all", &Gaps{List: []Gap{{math.MaxInt64, 1}}}, ErrInvalid},
 		{"gaps that touch", &Gaps{List: []Gap{{0, 2}, {2, 2}}}, ErrInvalid},
 		{"gaps out of order", &Gaps{List: []Gap{{4, 2}, {0, 2}}}, ErrInvalid},
+		{"unknown way to verify", &Open{path: path{"/a"}, Write: true, Verify: 3}, ErrInvalid},
+		{"unknown way to apply", &Open{path: path{"/a"}, Write: true, Apply: 3}, ErrInvalid},
+		{"no spool", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Transfer: Claim{1}}, ErrInvalid},
+		{"no transfer", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: "/s"}, ErrInvalid},
+		{"a spool for nothing", &Open{path: path{"/a"}, Write: true, Spool: "/s"}, ErrInvalid},
+		{"directory is long", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: long(MaxPath + 1), Transfer: Claim{1}}, ErrTooLong},
+		{"no directory", &Recover{path: path{"/a"}}, ErrInvalid},
+		{"reading to apply", &Open{path: path{"/a"}, Apply: ApplyReflink}, ErrInvalid},
+		{"a clone with an undo", &Open{path: path{"/a"}, Write: true, Apply: ApplyReflink, Undo: "/u"}, ErrInvalid},
+		{"reading to keep", &Open{path: path{"/a"}, Undo: "/u"}, ErrInvalid},
+		{"directory is long", &Open{path: path{"/a"}, Write: true, Undo: long(MaxPath + 1)}, ErrTooLong},
+		{"no directory", &Undo{path: path{"/a"}}, ErrInvalid}, {"no path", &Undo{Dir: "/u"}, ErrInvalid},
+		{"directory is long", &Undo{path: path{"/a"}, Dir: long(MaxPath + 1)}, ErrTooLong},
+		{"reading to verify", &Open{path: path{"/a"}, Verify: VerifyFull}, ErrInvalid},
 		{"unknown way to zero", &Open{path: path{"/a"}, Write: true, Zero: 3}, ErrInvalid},
 		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},
 		{"length is negative", &Read{Offset: 2, Length: -1, Window: 1}, ErrInvalid},

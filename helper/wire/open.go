@@ -25,6 +25,11 @@ type Open struct {
 	Zero       Zeroing
 	Direct     Direct
 	ReadErrors ReadErrors // what Read and Send do; not with Write
+	Verify     Verification
+	Undo       string // directory on the host, for what is overwritten; empty for none
+	Apply      Application
+	Spool      string // directory on the host, with ApplyAtomic
+	Transfer   Claim  // with ApplyAtomic: the same in all sessions of a transfer, also after a lost connection
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -33,11 +38,22 @@ func (*Open) Type() Type { return TypeOpen }
 // session can ask for: the others are bound to its target by the claim.
 func (m *Open) Validate() error {
 	claimed, expects := m.Claim != Claim{}, m.Expect != "" || len(m.Pins) > 0
-	if !m.Write && (m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto) || m.Write && m.ReadErrors != ReadStop {
+	writes := m.Lead || m.IgnoreSize || m.Force || m.Size != 0 || claimed || expects || m.Kind != 0 || m.Zero != ZeroAuto ||
+		m.Verify != VerifyOff || m.Undo != "" || m.Apply != ApplyDirect
+	if !m.Write && writes || m.Write && m.ReadErrors != ReadStop {
 		return ErrInvalid
 	}
-	if claimed && !m.Lead && expects || m.Kind > KindBlock {
+	if claimed && !m.Lead && expects || m.Kind > KindBlock || m.Undo != "" && m.Apply != ApplyDirect {
 		return ErrInvalid
+	}
+	if err := m.Apply.validate(); err != nil {
+		return err
+	}
+	if atomic := m.Apply == ApplyAtomic; atomic != (m.Spool != "") || atomic != (m.Transfer != Claim{}) {
+		return ErrInvalid
+	}
+	if err := checkStrings(MaxPath, m.Spool); err != nil {
+		return err
 	}
 	if err := m.Zero.validate(); err != nil {
 		return err
@@ -48,7 +64,13 @@ func (m *Open) Validate() error {
 	if err := m.ReadErrors.validate(); err != nil {
 		return err
 	}
+	if err := m.Verify.validate(); err != nil {
+		return err
+	}
 	if err := checkSizes(m.Size); err != nil {
+		return err
+	}
+	if err := checkStrings(MaxPath, m.Undo); err != nil {
 		return err
 	}
 	if err := checkStrings(MaxName, m.Expect); err != nil {
@@ -67,7 +89,9 @@ func (m *Open) append(b []byte) []byte {
 	}
 	b = append(appendInt64(b, m.Size), m.Claim[:]...)
 	b = append(appendStrings(appendString(b, m.Expect), m.Pins), byte(m.Kind))
-	return append(b, byte(m.Zero), byte(m.Direct), byte(m.ReadErrors))
+	b = appendString(append(b, byte(m.Zero), byte(m.Direct), byte(m.ReadErrors), byte(m.Verify)), m.Undo)
+	b = appendString(append(b, byte(m.Apply)), m.Spool)
+	return append(b, m.Transfer[:]...)
 }
 
 func (m *Open) decode(d *decoder) {
@@ -76,7 +100,9 @@ func (m *Open) decode(d *decoder) {
 	m.Size = d.int64()
 	copy(m.Claim[:], d.take(len(m.Claim)))
 	m.Expect, m.Pins, m.Kind = d.string(MaxName), d.strings(), Kind(d.uint8())
-	m.Zero, m.Direct, m.ReadErrors = Zeroing(d.uint8()), Direct(d.uint8()), ReadErrors(d.uint8())
+	m.Zero, m.Direct, m.ReadErrors, m.Verify = Zeroing(d.uint8()), Direct(d.uint8()), ReadErrors(d.uint8()), Verification(d.uint8())
+	m.Undo, m.Apply, m.Spool = d.string(MaxPath), Application(d.uint8()), d.string(MaxPath)
+	copy(m.Transfer[:], d.take(len(m.Transfer)))
 }
 
 // Opened answers Open.
@@ -285,25 +311,7 @@ func (m *Send) decode(d *decoder) {
 
 // Receive makes the helper the receiver of a range of what is open: for writing,
 // or to compare, for reading.
-type Receive struct {
-	span
-	ReadBack bool // what is written is read again at the end, as it is stored
-}
-
-// Validate refuses to read back what is not written.
-func (m *Receive) Validate() error {
-	if m.ReadBack && m.Compare {
-		return ErrInvalid
-	}
-	return m.span.Validate()
-}
-
-func (m *Receive) append(b []byte) []byte { return appendBool(m.span.append(b), m.ReadBack) }
-
-func (m *Receive) decode(d *decoder) {
-	m.span.decode(d)
-	m.ReadBack = d.bool()
-}
+type Receive struct{ span }
 
 func (*Send) Type() Type    { return TypeSend }
 func (*Receive) Type() Type { return TypeReceive }
@@ -315,5 +323,5 @@ func NewSend(r block.Range, window int64) *Send {
 
 // NewReceive is the other end of NewSend.
 func NewReceive(r block.Range, window int64) *Receive {
-	return &Receive{span: span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
+	return &Receive{span{Offset: r.Offset, Length: r.Length, BlockSize: uint32(r.BlockSize), Window: window}}
 }

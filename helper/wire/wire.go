@@ -133,16 +133,19 @@ const (
 
 	TypeGaps Type = 0x48 // S, H: places that could not be read
 
+	TypeUndo    Type = 0x50 // C: path and directory of the log
+	TypeRecover Type = 0x51 // C: path and directory of the spool
+
 	TypeAlive Type = 0x81 // both: the end that sends it is there
 )
 
 // IsRequest tells whether frames of this type start a request.
-func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing }
+func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing || t&0xf0 == TypeUndo }
 
 // IsKnown tells whether this release has a message for frames of this type.
 func (t Type) IsKnown() bool {
 	switch {
-	case t >= TypeHello && t <= TypeProgress, t.IsRequest(), t >= TypeEntries && t <= TypeProperties,
+	case t >= TypeHello && t <= TypeProgress, t >= TypeStat && t <= TypePing, t == TypeUndo, t == TypeRecover, t >= TypeEntries && t <= TypeProperties,
 		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t == TypeAlive:
 		return true
 	}

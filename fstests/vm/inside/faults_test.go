@@ -198,12 +198,13 @@ func TestBadDisk_ReadBack(t *testing.T) {
 			return err
 		}
 		defer from.Close(t.Context(), false, 0)
-		to, err := opened(t, target, size, true)
-		if err != nil {
+		to := session(t)
+		req := &wire.Open{Write: true, Size: size, Verify: wire.VerifyWritten}
+		req.Path = target
+		if _, err := to.Open(t.Context(), req); err != nil {
 			return err
 		}
 		defer to.Close(t.Context(), false, 0)
-		to.ReadBack()
 		_, err = host.Join(t.Context(), from, to, block.Range{Length: size, BlockSize: block.DefaultSize}, func(int64) {})
 		return err
 	}

@@ -1,0 +1,132 @@
+package blockdev
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/operations"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// applyChoices are the values of the option apply, in the order of the wire.
+type applyChoices struct{}
+
+func (applyChoices) Choices() []string {
+	return []string{wire.ApplyDirect: "direct", wire.ApplyReflink: "reflink", wire.ApplyAtomic: "atomic"}
+}
+
+func (applyChoices) Type() string { return "direct|reflink|atomic" }
+
+// Application is the option apply.
+type Application = fs.Enum[applyChoices]
+
+func applyOption() fs.Option {
+	return fs.Option{
+		Name:    "apply",
+		Default: Application(wire.ApplyDirect),
+		Help: `How a target becomes what the source is.
+
+"direct" writes in place: a copy that ends early leaves it partly updated.
+"reflink" is for image files on XFS and Btrfs: the changes go to a clone, which
+shares all blocks with the image and takes its name when it is complete and
+durable. Until then, whatever happens, the image is as it was. Devices, and file
+systems that cannot clone, are refused. "atomic" is for all targets: what changes
+is spooled in the directory spool_dir of the host first, and applied when all of it
+is there and durable. A copy that ends before leaves the target as it was; what
+ends in the middle of applying is completed by the next copy, or by
+"backend recover".`,
+		Examples: []fs.OptionExample{
+			{Value: "direct", Help: "Write in place."},
+			{Value: "reflink", Help: "Replace an image file by a changed clone."},
+			{Value: "atomic", Help: "Spool all changes on the host, then write."},
+		},
+		Advanced: true,
+	}
+}
+
+func spoolOption() fs.Option {
+	return fs.Option{
+		Name: "spool_dir",
+		Help: `Directory on the host of the target for what changes, with apply = atomic.
+
+It must exist, on a disk that is not the target. It needs the space of all blocks
+that change, compressed; when that is not there the copy ends and the target is as
+it was. What is in it is removed when it was applied.
+
+E.g. "/var/lib/spool".`,
+		Advanced: true,
+	}
+}
+
+// apply sets how the target becomes what the source is.
+func (t *target) apply() error {
+	opt := &t.o.fs.opt
+	t.req.Undo, t.req.Apply = opt.Undo, wire.Application(opt.Apply)
+	switch {
+	case t.req.Undo != "" && t.req.Apply == wire.ApplyReflink:
+		return refuse("%s: undo keeps what is overwritten, and with apply = reflink nothing is: use one of them", t.at)
+	case t.req.Undo != "" && t.req.Apply == wire.ApplyAtomic:
+		return refuse("%s: undo and apply = atomic cannot be used together: use one of them", t.at)
+	case t.req.Apply != wire.ApplyAtomic:
+		return nil
+	case !strings.HasPrefix(opt.Spool, "/"):
+		return refuse("%s: apply = atomic needs spool_dir, the absolute path of a directory on the host, and that is %q", t.at, opt.Spool)
+	}
+	t.req.Spool = opt.Spool
+	rand.Read(t.req.Transfer[:])
+	return nil
+}
+
+// recoverCommand is the command recover.
+var recoverCommand = command{
+	help: fs.CommandHelp{
+		Name:  "recover",
+		Short: "End what a copy with apply = atomic has left.",
+		Long: `What was spooled completely is applied, and all of it read once more; the content
+is "new" then. What was not is removed, and the content is "old". The next copy to
+the device with the same spool_dir does so, too. When there is nothing to recover,
+which is an error, the device has never been half written.
+
+` + "```console" + `
+rclone backend recover blockdev:host/dev sda -o dir=/var/lib/spool
+` + "```",
+		Opts: map[string]string{"dir": "Directory of the spool on the host, that of the option spool_dir by default"},
+	},
+	args: []string{"name"},
+	run:  (*Fs).recover,
+}
+
+func (f *Fs) recover(ctx context.Context, arg []string, opt map[string]string) (any, error) {
+	at, err := f.below(arg[0])
+	if err != nil {
+		return nil, err
+	}
+	req := &wire.Recover{Dir: f.opt.Spool}
+	req.Path = at.path
+	if dir, ok := opt["dir"]; ok {
+		req.Dir = dir
+	}
+	if !strings.HasPrefix(req.Dir, "/") {
+		return nil, refuse("%s: the directory of the spool is %q: name it with -o dir=DIR, an absolute path on the host", at, req.Dir)
+	}
+	if operations.SkipDestructive(ctx, at, "recover") {
+		return nil, nil
+	}
+	var found []wire.Property
+	err = at.with(ctx, func(s *host.Session) error {
+		found, err = s.Undo(ctx, req, func(done int64) { fs.Infof(nil, "%s: %v read", at, fs.SizeSuffix(done)) })
+		return err
+	})
+	if err != nil {
+		return nil, explain(err)
+	}
+	out := map[string]string{"host": at.host.String(), "name": arg[0]}
+	for _, p := range found {
+		out[p.Key] = p.Value
+	}
+	return out, nil
+}

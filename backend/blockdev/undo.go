@@ -1,0 +1,144 @@
+package blockdev
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/operations"
+
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+func undoOption() fs.Option {
+	return fs.Option{
+		Name: "undo",
+		Help: `Directory on the host of the target in which what is overwritten is kept.
+
+Blocks that a copy is about to change are read, compressed and made durable in a
+log there before they are overwritten. "backend undo" brings the device or image
+back to what it held before the copy, also before one that was interrupted. The
+directory must exist, and what is on it must not be part of the target. Without
+space for the log the copy ends before it overwrites what is not kept. Each copy
+has a log of its own, which stays until it is undone or removed.
+
+E.g. "/var/lib/undo".`,
+		Advanced: true,
+	}
+}
+
+// undoCommand is the command undo.
+var undoCommand = command{
+	help: fs.CommandHelp{
+		Name:  "undo",
+		Short: "Bring a device or image back to what it held before a copy.",
+		Long: `The copy must have had the option undo. It may have been interrupted; one that was
+completed by the same command is one copy. What the copy wrote is read first: when
+anybody else has written there since, nothing is done. Running it again goes on
+with an undo that was interrupted, and otherwise takes back the copy before.
+
+` + "```console" + `
+rclone backend undo blockdev:host/dev sda -o dir=/var/lib/undo
+` + "```",
+		Opts: map[string]string{
+			"dir":   "Directory of the log on the host, that of the option undo by default",
+			"check": "Only compare the device with the log",
+			"force": "Also where somebody else has written since",
+		},
+	},
+	args: []string{"name"},
+	run:  (*Fs).undo,
+}
+
+// undone is what the command undo prints.
+type undone struct {
+	Host    string `json:"host"`
+	Name    string `json:"name"`
+	Log     string `json:"log"`
+	Begun   string `json:"begun"` // the copy
+	Copy    string `json:"copy"`  // complete, interrupted, or undone in part
+	Size    int64  `json:"size"`  // that the device had before it
+	Kept    int64  `json:"kept"`  // bytes that the copy has overwritten
+	Written int64  `json:"written"`
+	Undone  bool   `json:"undone"`
+}
+
+func (f *Fs) undo(ctx context.Context, arg []string, opt map[string]string) (any, error) {
+	at, err := f.below(arg[0])
+	if err != nil {
+		return nil, err
+	}
+	req := &wire.Undo{Dir: f.opt.Undo}
+	req.Path = at.path
+	if dir, ok := opt["dir"]; ok {
+		req.Dir = dir
+	}
+	if !strings.HasPrefix(req.Dir, "/") {
+		return nil, refuse("%s: the directory of the log is %q: name it with -o dir=DIR, an absolute path on the host", at, req.Dir)
+	}
+	for name, to := range map[string]*bool{"check": &req.Check, "force": &req.Force} {
+		if *to, err = flag(opt, name); err != nil {
+			return nil, err
+		}
+	}
+	if !req.Check && operations.SkipDestructive(ctx, at, "undo the last copy to it") {
+		return nil, nil
+	}
+	var found []wire.Property
+	err = at.with(ctx, func(s *host.Session) error {
+		found, err = s.Undo(ctx, req, func(done int64) { fs.Infof(nil, "%s: %v read", at, fs.SizeSuffix(done)) })
+		return err
+	})
+	if err != nil {
+		return nil, explain(err)
+	}
+	u := &undone{Host: at.host.String(), Name: arg[0], Undone: !req.Check}
+	for _, p := range found {
+		n, _ := strconv.ParseInt(p.Value, 10, 64)
+		switch p.Key {
+		case "log":
+			u.Log = p.Value
+		case "begun":
+			u.Begun = p.Value
+		case "copy":
+			u.Copy = p.Value
+		case "size":
+			u.Size = n
+		case "kept":
+			u.Kept = n
+		case "written":
+			u.Written = n
+		}
+	}
+	return u, nil
+}
+
+// flag is an option that is true when it has no value.
+func flag(opt map[string]string, name string) (bool, error) {
+	v, ok := opt[name]
+	if !ok || v == "" {
+		return ok, nil
+	}
+	set, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("option %s: %q is neither true nor false", name, v)
+	}
+	return set, nil
+}
+
+// partly says what a target is that was not completed.
+func (t *target) partly() string {
+	switch t.req.Apply {
+	case wire.ApplyReflink:
+		return "the target is as it was; the same command goes on"
+	case wire.ApplyAtomic:
+		return `the target is as it was, or the same command, or "backend recover", completes it`
+	}
+	if t.req.Undo != "" {
+		return `the target is partly updated; the same command completes it, and "backend undo" takes it back`
+	}
+	return "the target is partly updated; the same command completes it"
+}

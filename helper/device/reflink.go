@@ -1,0 +1,115 @@
+package device
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// clone is what an image has that is replaced by a changed clone of itself.
+type clone struct {
+	of *os.File // the image, held and claimed until the clone has its name
+	fi os.FileInfo
+}
+
+// openClone makes a clone of an existing image, which shares all its blocks, and
+// opens that in its place: it takes the name of the image at Commit, and until then
+// the image is as it was. A clone that an interrupted run has left is gone on with.
+func openClone(path string, info Info, w WriteOptions) (*Object, error) {
+	real, err := filepath.EvalSymlinks(path) // the name that is replaced is not that of a link
+	if err != nil {
+		return nil, fail("open", path, err)
+	}
+	old := w
+	old.Size, old.IgnoreSize, old.Zero, old.Prepare = info.Size, true, ZeroAuto, nil
+	image, err := openImage(path, info, old)
+	if err != nil {
+		return nil, err
+	}
+	o, err := cloneOf(image, real, w)
+	if err != nil {
+		_ = image.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// cloneOf opens the clone of an image that is claimed.
+func cloneOf(image *Object, real string, w WriteOptions) (*Object, error) {
+	fi, err := image.f.Stat()
+	if err != nil {
+		return nil, fail("stat", image.path, err)
+	}
+	w.Expect, w.Pins = "", nil // asked of the image
+	partial := filepath.Join(filepath.Dir(real), partialName(real))
+	for range 10 {
+		o, fresh, err := openPartial(partial, real, w)
+		if err != nil {
+			return nil, err
+		}
+		if o == nil {
+			continue
+		}
+		if fresh {
+			err = cloneFile(o.f, image.f)
+		}
+		if err != nil {
+			_ = os.Remove(partial)
+			return nil, o.giveUp(refuse(ErrUnsupported, "clone", real, "apply = reflink, but its file system cannot clone files, as XFS and Btrfs do: leave it out (%v)", bare(err)))
+		}
+		o.final, o.info.Name, o.size, o.clone = real, base(image.path), w.Size, clone{image.f, fi}
+		if w.IgnoreSize {
+			var notice string
+			o.size, notice, _ = common(image.path, image.info, w)
+			o.note(notice)
+		}
+		if links(fi) > 1 {
+			o.note(image.path + ": has other names, which keep the old content: apply = reflink replaces only this one")
+		}
+		if err := o.begin(w, image.info.Size); err != nil {
+			return nil, o.giveUp(err)
+		}
+		o.notices = append(o.notices, image.notices...)
+		return o, nil
+	}
+	return nil, refuse(ErrBusy, "open", real, "its partial file %s keeps changing: another copy is writing it", partial)
+}
+
+// begin gives a clone the size it will have; one that is larger than the source
+// keeps its own when sizes are ignored.
+func (o *Object) begin(w WriteOptions, have int64) error {
+	size := w.Size
+	if w.IgnoreSize {
+		size = have
+	}
+	if err := o.prepareZero(w.Zero, o.size); err != nil {
+		return err
+	}
+	if err := o.f.Truncate(size); err != nil {
+		return fail("grow", o.path, err)
+	}
+	o.info.Size, o.setSize = size, size
+	return nil
+}
+
+// adopt gives the clone owner and mode of the image that it replaces, if that is
+// still there.
+func (o *Object) adopt() error {
+	if o.clone.of == nil {
+		return nil
+	}
+	named, err := os.Lstat(o.final)
+	if err != nil || !os.SameFile(named, o.clone.fi) {
+		return refuse(ErrRefused, "rename", o.final, "was replaced while it was copied: the copy is kept as %s", o.path)
+	}
+	if err := chown(o.f, o.clone.fi); err != nil {
+		return fail("set the owner of", o.path, err)
+	}
+	return fail("set the mode of", o.path, o.f.Chmod(o.clone.fi.Mode().Perm()))
+}
+
+// close lets go of the image.
+func (c *clone) close() {
+	if c.of != nil {
+		_ = c.of.Close() // nothing was written to it
+	}
+}

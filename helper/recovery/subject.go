@@ -1,0 +1,198 @@
+package recovery
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How the names of logs end.
+const (
+	undoSuffix  = ".undo"
+	spoolSuffix = ".spool"
+)
+
+// fileName is the name of a log that begins now: in the order of time for one
+// target.
+func fileName(s *Subject, suffix string) string {
+	base := strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || r == filepath.Separator {
+			return '_'
+		}
+		return r
+	}, filepath.Base(s.Path))
+	sum := sha256.Sum256([]byte(s.Path))
+	return fmt.Sprintf("%.100s-%s-%s%s", base, hex.EncodeToString(sum[:4]), s.Begun.UTC().Format("20060102T150405.000000000"), suffix)
+}
+
+// decodeSubject is the other end of appendSubject.
+func decodeSubject(r *record) (*Subject, error) {
+	b, short := r.payload, false
+	take := func(n int) []byte {
+		if len(b) < n {
+			b, short = nil, true
+			return make([]byte, n)
+		}
+		head := b[:n]
+		b = b[n:]
+		return head
+	}
+	str := func() string { return string(take(int(binary.BigEndian.Uint16(take(2))))) }
+	if v := binary.BigEndian.Uint16(take(2)); v != Version && !short {
+		return nil, fmt.Errorf("the log has version %d of the format, this program knows %d", v, Version)
+	}
+	s := &Subject{Size: r.n, Begun: time.Unix(0, int64(binary.BigEndian.Uint64(take(8)))), File: take(1)[0] == 1, Path: str()}
+	for range binary.BigEndian.Uint16(take(2)) {
+		if short {
+			break
+		}
+		s.IDs = append(s.IDs, str())
+	}
+	if short || len(b) > 0 {
+		return nil, ErrDamaged
+	}
+	return s, nil
+}
+
+// is tells whether both are one target: by their identities where both have any,
+// since paths of devices change, else by path.
+func (s *Subject) is(o *Subject) bool {
+	if s.File != o.File {
+		return false
+	}
+	if len(s.IDs) > 0 && len(o.IDs) > 0 {
+		return slices.Equal(s.IDs, o.IDs)
+	}
+	return s.Path == o.Path
+}
+
+// state is how far the transfer of a log is.
+type state uint8
+
+const (
+	stateOpen      state = iota // begun, or interrupted
+	stateEnded                  // complete
+	stateUndoing                // brought back in part
+	stateCommitted              // a spool that is to be applied
+)
+
+// found is a log in a directory, read to its end.
+type found struct {
+	log     *Log
+	subject *Subject
+	state   state
+	size    int64 // of the target at the end, when ended
+	kept    pages
+	torn    bool
+
+	token  Token  // of a spool
+	commit Commit // of a committed spool
+}
+
+// follow reads the records that others have appended.
+func (f *found) follow(each func(*record) error) error {
+	var r record
+	for {
+		err := f.log.next(&r)
+		switch {
+		case err == io.EOF:
+			f.torn = false
+			return nil
+		case err == errTorn:
+			f.torn = true
+			return nil
+		case err != nil:
+			return err
+		}
+		switch r.kind {
+		case kindBegin:
+			if f.subject != nil {
+				break
+			}
+			if f.subject, err = decodeSubject(&r); err != nil {
+				return fmt.Errorf("%s: %w", f.log.path, err)
+			}
+		case kindOld:
+			f.kept.add(r.span())
+		case kindEnd:
+			f.state, f.size = stateEnded, r.n
+		case kindUndoing:
+			f.state = stateUndoing
+		case kindTransfer:
+			copy(f.token[:], r.payload)
+		case kindCommit:
+			if len(r.payload) != 16 {
+				return fmt.Errorf("%s: %w", f.log.path, ErrDamaged)
+			}
+			num := binary.BigEndian.Uint64
+			f.state, f.commit = stateCommitted, Commit{int64(num(r.payload)), int64(num(r.payload[8:]))}
+		}
+		if each != nil {
+			if err := each(&r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// readSubject reads what a log is about, and no more.
+func readSubject(path string) (*Subject, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{f: f, path: path}
+	defer l.close()
+	var r record
+	if _, _, err := l.readAt(0, &r); err != nil || r.kind != kindBegin {
+		return nil, ErrNone // nothing was written after it, or it is no log
+	}
+	return decodeSubject(&r)
+}
+
+// newest opens the newest log of s in dir with such a name, and reads it. It is ErrNone when there
+// is none.
+func newest(dir, suffix string, s *Subject) (*found, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	best, path := (*Subject)(nil), ""
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), suffix) || !e.Type().IsRegular() {
+			continue
+		}
+		p := filepath.Join(dir, e.Name())
+		other, err := readSubject(p)
+		if errors.Is(err, ErrNone) || errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		if s.is(other) && (best == nil || other.Begun.After(best.Begun)) {
+			best, path = other, p
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("%s: %w: no log in %s is of it", s.Path, ErrNone, dir)
+	}
+	l, err := openLog(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := &found{log: l, kept: pages{}}
+	if err := f.follow(nil); err != nil {
+		l.close()
+		return nil, err
+	}
+	return f, nil
+}

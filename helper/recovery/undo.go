@@ -1,0 +1,216 @@
+package recovery
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// Undo is the log of a transfer to one target, open in one of its sessions. It is
+// for one goroutine.
+type Undo struct {
+	found
+	enc *compress.Encoder
+	buf []byte // records to append
+	old []byte // what is read of the target
+}
+
+// Begin opens the log of a target that is about to be written, before anything of
+// it is changed. One that an interrupted transfer has left is gone on with, and
+// resumed tells so; a complete one stays as it is, and a new one is begun.
+func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
+	if s.Begun.IsZero() {
+		s.Begun = time.Now()
+	}
+	f, err := newest(dir, undoSuffix, &s)
+	switch {
+	case errors.Is(err, ErrNone):
+	case err != nil:
+		return nil, false, err
+	case f.state == stateUndoing:
+		f.log.close()
+		return nil, false, fmt.Errorf("%s: %w: run the undo of %s again first", s.Path, ErrUndoing, f.log.path)
+	case f.state == stateOpen && (f.subject.Size == s.Size || s.File):
+		return newUndo(f), true, nil
+	default:
+		f.log.close()
+	}
+	l, err := openLog(filepath.Join(dir, fileName(&s, undoSuffix)), os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return nil, false, full(dir, err)
+	}
+	u = newUndo(&found{log: l, kept: pages{}})
+	At("created", l)
+	err = l.add(&record{kind: kindBegin, n: s.Size, payload: appendSubject(nil, &s)})
+	if err == nil {
+		err = syncDir(l.path)
+	}
+	if err == nil {
+		u.log.end = 0
+		err = u.follow(nil)
+	}
+	if err != nil {
+		l.close()
+		_ = os.Remove(l.path)
+		return nil, false, err
+	}
+	return u, false, nil
+}
+
+// Join opens the log that another session of the same transfer has begun.
+func Join(dir string, s Subject) (*Undo, error) {
+	f, err := newest(dir, undoSuffix, &s)
+	if err != nil {
+		return nil, err
+	}
+	if f.state != stateOpen {
+		f.log.close()
+		return nil, fmt.Errorf("%s: %w: no log in %s is of a transfer that runs", s.Path, ErrNone, dir)
+	}
+	return newUndo(f), nil
+}
+
+func newUndo(f *found) *Undo {
+	return &Undo{found: *f, enc: compress.NewEncoder(wire.CompressZstd), old: make([]byte, 2*block.ExtentSize)}
+}
+
+// Close ends this session's use of the log.
+func (u *Undo) Close() error { return u.log.close() }
+
+// locked calls do with the lock held and all that others have appended read, then
+// makes durable what it appended.
+func (u *Undo) locked(do func() error) error {
+	if err := u.log.lock(); err != nil {
+		return err
+	}
+	err := func() error {
+		defer u.log.unlock()
+		if err := u.follow(nil); err != nil {
+			return err
+		}
+		if u.torn { // nothing was overwritten after it
+			if err := u.log.f.Truncate(u.log.end); err != nil {
+				return err
+			}
+		}
+		return do()
+	}()
+	if err != nil {
+		return err
+	}
+	At("appended", u.log)
+	if err := u.log.sync(); err != nil {
+		return err
+	}
+	At("synced", u.log)
+	return nil
+}
+
+// keep puts what s holds into the log, where it is not in it; next gives the bytes
+// it is about to get, in place of those that it has.
+func (u *Undo) keep(dev Device, s span, next func(old []byte, from int64)) error {
+	return u.kept.runs(s, func(part span, in bool) error {
+		if in {
+			u.buf = appendRecord(u.buf, &record{kind: kindRewritten, off: part.from, n: part.to - part.from}, u.log.durable)
+			return nil
+		}
+		part.to = min(part.to, u.subject.Size) // behind it nothing was
+		for ; part.from < part.to; part.from += block.ExtentSize {
+			if err := u.keepPiece(dev, span{part.from, min(part.from+block.ExtentSize, part.to)}, next); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (u *Undo) keepPiece(dev Device, s span, next func(old []byte, from int64)) error {
+	n := int(s.to - s.from)
+	if n <= 0 {
+		return nil
+	}
+	old, now := u.old[:n], u.old[block.ExtentSize:][:n]
+	if err := readFull(dev, old, s.from); err != nil {
+		return err
+	}
+	copy(now, old)
+	next(now, s.from)
+	r := record{kind: kindOld, encoding: wire.EncodingNone, off: s.from, n: int64(n), payload: appendSums(nil, now)}
+	if !block.IsZero(old) {
+		var data []byte
+		r.encoding, data = u.enc.Encode(old)
+		r.payload = append(r.payload, data...)
+	}
+	u.buf = appendRecord(u.buf, &r, u.log.durable)
+	return nil
+}
+
+// appendSums appends the sums of the sectors of data. A crash in the middle of a
+// write leaves some of them as they were.
+func appendSums(b, data []byte) []byte {
+	for len(data) > 0 {
+		n := min(len(data), sectorSize)
+		b = binary.BigEndian.AppendUint32(b, crc32.Checksum(data[:n], castagnoli))
+		data = data[n:]
+	}
+	return b
+}
+
+// KeepTail keeps the bytes from off to the end that the target had, which are
+// about to be cut.
+func (u *Undo) KeepTail(dev Device, off int64) error {
+	cut := func(b []byte, from int64) { clear(b[min(max(off-from, 0), int64(len(b))):]) }
+	for from := off / pageSize * pageSize; from < u.subject.Size; from += groupSize {
+		s := span{from, min(from+groupSize, u.subject.Size)}
+		err := u.locked(func() error {
+			u.buf = u.buf[:0]
+			if err := u.keep(dev, s, cut); err != nil {
+				return err
+			}
+			if from < off { // that page is the end of what was written, and is cut as well
+				u.buf = appendRecord(u.buf, &record{kind: kindRewritten, off: from, n: off - from}, u.log.durable)
+			}
+			return u.flush()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush appends the records in buf. The pages are marked when they are read back.
+func (u *Undo) flush() error {
+	if len(u.buf) == 0 {
+		return nil
+	}
+	from := u.log.end
+	if err := u.log.append(u.buf); err != nil {
+		return err
+	}
+	u.log.end = from
+	return u.follow(nil)
+}
+
+// Complete notes that range r of the target now has that root, durably.
+func (u *Undo) Complete(r block.Range, root block.Digest) error {
+	payload := append(binary.BigEndian.AppendUint32(nil, uint32(r.BlockSize)), root[:]...)
+	return u.locked(func() error {
+		return u.log.append(appendRecord(nil, &record{kind: kindRange, off: r.Offset, n: r.Length, payload: payload}, u.log.durable))
+	})
+}
+
+// End notes that the transfer is complete, and the target has size bytes.
+func (u *Undo) End(size int64) error {
+	return u.locked(func() error {
+		return u.log.append(appendRecord(nil, &record{kind: kindEnd, n: size}, u.log.durable))
+	})
+}

@@ -1,0 +1,233 @@
+package helper
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// spool has an existing target written by a spool. What a crash has left half applied
+// is applied before.
+func (s *session) prepareSpool(r *request, path string, m *wire.Open, w *device.WriteOptions) (notice string, err error) {
+	if m.Apply != wire.ApplyAtomic {
+		return "", nil
+	}
+	dir, err := s.logDir(m.Spool)
+	if err != nil {
+		return "", err
+	}
+	if s.leads {
+		switch state, err := s.recoverSpool(r.ctx, path, dir, false); {
+		case errors.Is(err, recovery.ErrNone), errors.Is(err, device.ErrNotFound):
+		case err != nil:
+			return "", err
+		case state != "":
+			notice = path + ": an earlier copy was applied to its end first"
+		}
+	}
+	w.Later = true
+	w.Prepare = func(o *device.Object) (err error) {
+		s.spool, err = recovery.BeginSpool(dir, subject(o), recovery.Token(m.Transfer), s.leads)
+		return err
+	}
+	return notice, nil
+}
+
+// before is a target as it is while all that it gets is in the spool: an image file
+// may be shorter than it will be, and zeros follow.
+type before struct {
+	target
+	have int64
+}
+
+// ReadAt reads zeros past the end.
+func (b before) ReadAt(p []byte, off int64) (int, error) {
+	inside := min(max(b.have-off, 0), int64(len(p)))
+	clear(p[inside:])
+	if inside > 0 {
+		if n, err := b.target.ReadAt(p[:inside], off); int64(n) < inside {
+			return n, err
+		}
+	}
+	return len(p), nil
+}
+
+// Data is that of the target, and a hole behind it.
+func (b before) Data(off, end int64) (start, stop int64, err error) {
+	if off >= b.have {
+		return end, end, nil
+	}
+	start, stop, err = b.target.Data(off, min(end, b.have))
+	if start == stop {
+		start, stop = end, end
+	}
+	return start, stop, err
+}
+
+// spoolRange puts what a range gets into the spool.
+func (s *session) spoolRange(r *request, m *wire.Receive, o *device.Object) error {
+	if err := s.spool.Begin(m.Range()); err != nil {
+		return err
+	}
+	sum, err := delta.Receive(r.ctx, r, s.spool.Target(before{target{o}, o.Info().Size}), m.Range(), m.Window)
+	if err == nil {
+		err = s.spool.Complete(m.Range(), sum.Root)
+	}
+	if err != nil {
+		return err
+	}
+	return s.w.Write(sum)
+}
+
+// commitSpool decides that the target becomes what is in the spool, and makes it so.
+func (s *session) commitSpool(ctx context.Context, o *device.Object, m *wire.Close) error {
+	end := recovery.Commit{Size: -1, ModTime: m.ModTime}
+	if o.Info().Kind == device.File && !s.ignoreSize {
+		end.Size = o.Size()
+	}
+	if err := s.spool.Commit(o.Size(), end); err != nil {
+		return errors.Join(err, o.Close())
+	}
+	if err := s.applySpool(ctx, o, s.spool); err != nil {
+		_ = o.Close()
+		return err
+	}
+	if err := s.commit(o, m); err != nil {
+		return halfApplied(err)
+	}
+	return s.spool.Remove()
+}
+
+func halfApplied(err error) error {
+	return fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run the same command, or backend recover", err)
+}
+
+// applySpool writes what a committed spool has.
+func (s *session) applySpool(ctx context.Context, o *device.Object, sp *recovery.Spool) error {
+	end, err := sp.End(), error(nil)
+	if end.Size >= 0 {
+		err = o.Resize(end.Size)
+	}
+	var check func(p []byte, off int64) error
+	if s.verify != wire.VerifyOff {
+		check = func(p []byte, off int64) error { return matches(o, p, off) }
+	}
+	if err == nil {
+		err = sp.Apply(ctx, o, check)
+	}
+	if err == nil && s.verify == wire.VerifyFull {
+		err = sp.Check(ctx, medium{o}, func(int64) error { return nil })
+	}
+	if err != nil {
+		return halfApplied(err)
+	}
+	return nil
+}
+
+// matches reads again what was written.
+func matches(o *device.Object, p []byte, off int64) error {
+	got := make([]byte, len(p))
+	if err := o.ReadBack(got, off); err != nil {
+		return err
+	}
+	if bytes.Equal(got, p) {
+		return nil
+	}
+	e := wire.Errorf(wire.CodeCorrupted, "bytes %d to %d: read again from the medium, they are not what was written: the disk or what is below it is failing", off, off+int64(len(p)))
+	e.Offset = off
+	return e
+}
+
+// medium is what the medium holds, all of which is read.
+type medium struct{ o *device.Object }
+
+func (m medium) ReadAt(p []byte, off int64) (int, error) {
+	if err := m.o.ReadBack(p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (m medium) Data(off, end int64) (start, stop int64, err error) { return off, end, nil }
+
+// recoverTransfer ends what a copy has left.
+func (s *session) recoverTransfer(r *request) error {
+	m, err := decode(s, r, func(m *wire.Recover) *string { return &m.Path }, true)
+	if err != nil {
+		return err
+	}
+	dir, err := s.logDir(m.Dir)
+	if err != nil {
+		return err
+	}
+	if s.open != nil {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
+	}
+	state, err := s.recoverSpool(r.ctx, m.Path, dir, true)
+	if err != nil {
+		return err
+	}
+	return s.w.Write(&wire.Properties{Properties: []wire.Property{{Key: "content", Value: state}}})
+}
+
+// recoverSpool applies what a copy to path has committed and not applied to its end,
+// and says that the content is new then. With all, what was not committed is removed,
+// the content being old, and the new content is read once more.
+func (s *session) recoverSpool(ctx context.Context, path, dir string, all bool) (state string, err error) {
+	info, err := device.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	kind := info.Kind
+	o, err := device.OpenWrite(path, device.WriteOptions{Size: info.Size, Seen: &kind, Guard: s.policy.guard(path)})
+	if err != nil {
+		return "", err
+	}
+	defer o.Close() // after Commit it does nothing
+	sp, err := recovery.OpenSpool(dir, subject(o))
+	if err != nil {
+		return "", err
+	}
+	defer sp.Close()
+	switch {
+	case !sp.Committed() && all:
+		return "old", sp.Remove()
+	case !sp.Committed():
+		return "", nil
+	}
+	if err := s.applySpool(ctx, o, sp); err != nil {
+		return "", err
+	}
+	if all {
+		err = sp.Check(ctx, source{o}, func(done int64) error { return s.w.Write(&wire.Progress{Done: done}) })
+	}
+	if err == nil {
+		err = o.Commit(time.Unix(0, sp.End().ModTime))
+	}
+	if err != nil {
+		return "", err
+	}
+	return "new", sp.Remove()
+}
+
+// dropSpool leaves the spool to a later session, or removes it when the transfer has
+// ended without being committed.
+func (s *session) dropSpool(ended bool) error {
+	sp := s.spool
+	if sp == nil {
+		return nil
+	}
+	s.spool = nil
+	defer sp.Close()
+	if ended && s.leads && !sp.Committed() {
+		return sp.Remove()
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+)
+
+// subject is o as the log of an undo has it.
+func subject(o *device.Object) recovery.Subject {
+	lasting, _ := o.IDs()
+	return recovery.Subject{Path: o.Path(), IDs: lasting, File: o.Info().Kind == device.File, Size: o.Info().Size}
+}
+
+// logDir is a directory that the client names for a log, when the policy allows it
+// and it is one.
+func (s *session) logDir(dir string) (string, error) {
+	dir, err := s.policy.check(dir, true)
+	if err == nil {
+		err = device.MayKeep(dir)
+	}
+	switch {
+	case errors.Is(err, device.ErrNotFound):
+		return "", wire.Errorf(wire.CodeRefused, "%s: the directory for what is kept does not exist: make it first, on a disk of this host", dir)
+	case err != nil:
+		return "", fmt.Errorf("the directory for what is kept: %w", err)
+	}
+	return dir, nil
+}
+
+// openTarget opens a target, and the log of what is about to be overwritten where
+// one is wanted. A new image has none: there is nothing to be kept.
+func (s *session) openTarget(r *request, path string, m *wire.Open, w device.WriteOptions) (o *device.Object, notices []string, err error) {
+	s.leads, s.ignoreSize = m.Lead || m.Claim == wire.Claim{}, m.IgnoreSize
+	if m.Undo != "" {
+		dir, err := s.logDir(m.Undo)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.Prepare = func(o *device.Object) (err error) {
+			if !s.leads {
+				s.undo, err = recovery.Join(dir, subject(o))
+				return err
+			}
+			resumed := false
+			s.undo, resumed, err = recovery.Begin(dir, subject(o))
+			if resumed {
+				notices = append(notices, path+": goes on with the log of a copy that was interrupted: an undo leads to the state before that one")
+			}
+			return err
+		}
+	}
+	notice, err := s.prepareSpool(r, path, m, &w)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o, err = device.OpenWrite(path, w); err != nil {
+		s.dropUndo()
+		_ = s.dropSpool(false)
+		return nil, nil, err
+	}
+	if notice != "" {
+		notices = append(notices, notice)
+	}
+	if n := cannotVerify(o, m.Verify); n != "" && s.leads {
+		notices = append(notices, n)
+	}
+	if m.Undo != "" && s.undo == nil && s.leads {
+		notices = append(notices, path+": is new, so there is no undo: remove it instead")
+	}
+	return o, notices, nil
+}
+
+// kept is the target with what it overwrites kept, where that is wanted.
+func (s *session) kept(o *device.Object) delta.Target {
+	if s.undo == nil {
+		return target{o}
+	}
+	return keeping{s.undo.Keep(uncut{o}), target{o}}
+}
+
+// keeping writes through the log, and reads as before.
+type keeping struct {
+	*recovery.Kept
+	from target
+}
+
+// ReadAt and Data are those of the target: what it had before it was written.
+func (k keeping) ReadAt(p []byte, off int64) (int, error) { return k.from.ReadAt(p, off) }
+
+func (k keeping) Data(off, end int64) (start, stop int64, err error) { return k.from.Data(off, end) }
+
+// ReadBack reads what the medium holds.
+func (k keeping) ReadBack(p []byte, off int64) error { return k.from.ReadBack(p, off) }
+
+// completed notes in the log that a range is done.
+func (s *session) completed(m *wire.Receive, sum *wire.Summary) error {
+	if s.undo == nil {
+		return nil
+	}
+	return s.undo.Complete(m.Range(), sum.Root)
+}
+
+// uncut reads also what is cut at the end of an image.
+type uncut struct{ *device.Object }
+
+func (u uncut) ReadAt(p []byte, off int64) (int, error) { return u.ReadCut(p, off) }
+
+// endUndo completes the target and its log. The tail of an image is kept before it
+// is cut.
+func (s *session) endUndo(o *device.Object, commit func() error) error {
+	if s.undo == nil || !s.leads {
+		return commit()
+	}
+	size := o.Info().Size
+	if from, to := o.Cut(); from < to {
+		if err := s.undo.KeepTail(uncut{o}, from); err != nil {
+			return err
+		}
+		size = from
+	}
+	if err := commit(); err != nil {
+		return err
+	}
+	return s.undo.End(size)
+}
+
+// dropUndo leaves the log to a later session.
+func (s *session) dropUndo() {
+	if s.undo != nil {
+		s.undo.Close()
+		s.undo = nil
+	}
+}
+
+// undoTransfer brings a target back.
+func (s *session) undoTransfer(r *request) error {
+	m, err := decode(s, r, func(m *wire.Undo) *string { return &m.Path }, true)
+	if err != nil {
+		return err
+	}
+	dir, err := s.logDir(m.Dir)
+	if err != nil {
+		return err
+	}
+	if s.open != nil {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
+	}
+	info, err := device.Stat(m.Path)
+	if err != nil {
+		return err
+	}
+	kind := info.Kind
+	o, err := device.OpenWrite(m.Path, device.WriteOptions{Size: info.Size, Seen: &kind, Guard: s.policy.guard(m.Path)})
+	if err != nil {
+		return err
+	}
+	defer o.Close() // after Commit it does nothing
+	last := time.Now()
+	back, err := recovery.Find(dir, subject(o), func(done int64) error {
+		if time.Since(last) < progressEvery {
+			return nil
+		}
+		last = time.Now()
+		return s.w.Write(&wire.Progress{Done: done})
+	})
+	if err != nil {
+		return err
+	}
+	defer back.Close()
+	back.Force = m.Force
+	state := stateOf(back)
+	if err := bringBack(r.ctx, o, back, m.Check); err != nil {
+		return err
+	}
+	return s.w.Write(outcome(back, state))
+}
+
+// bringBack checks, and unless that is all writes back. From Begin to End the
+// target is neither old nor new, and only running it again changes that.
+func bringBack(ctx context.Context, o *device.Object, back *recovery.Restore, check bool) error {
+	if err := back.Check(ctx, source{o}); err != nil || check {
+		return err
+	}
+	if err := back.Begin(); err != nil {
+		return err
+	}
+	err := o.Resize(back.Subject().Size)
+	if err == nil {
+		err = back.Write(ctx, o)
+	}
+	if err == nil {
+		err = o.Commit(time.Time{})
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the target is partly brought back; run the same undo again", err)
+	}
+	return back.End()
+}
+
+// stateOf is what became of the copy that is undone.
+func stateOf(r *recovery.Restore) string {
+	switch {
+	case r.Begun():
+		return "undone in part"
+	case r.Ended():
+		return "complete"
+	}
+	return "interrupted"
+}
+
+func outcome(r *recovery.Restore, state string) *wire.Properties {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	sub := r.Subject()
+	return &wire.Properties{Properties: []wire.Property{
+		{Key: "log", Value: r.Log()[max(0, len(r.Log())-wire.MaxName):]},
+		{Key: "begun", Value: sub.Begun.UTC().Format(time.RFC3339)},
+		{Key: "copy", Value: state},
+		{Key: "size", Value: number(sub.Size)},
+		{Key: "kept", Value: number(r.Kept)},
+		{Key: "written", Value: number(r.Written)},
+	}}
+}

@@ -1,0 +1,53 @@
+package wire
+
+// Undo brings the target at Path back to what it held before the newest transfer
+// whose log is in the directory Dir. Progress frames come meanwhile.
+type Undo struct {
+	path
+	Dir   string // on the host of the target
+	Check bool   // only compare the target with the log
+	Force bool   // also where somebody else has written since
+}
+
+func (*Undo) Type() Type { return TypeUndo }
+
+// Validate refuses a path or directory that is empty or too long.
+func (m *Undo) Validate() error {
+	if m.Dir == "" {
+		return ErrInvalid
+	}
+	if err := checkStrings(MaxPath, m.Dir); err != nil {
+		return err
+	}
+	return m.path.Validate()
+}
+
+func (m *Undo) append(b []byte) []byte {
+	return appendBool(appendBool(appendString(m.path.append(b), m.Dir), m.Check), m.Force)
+}
+
+func (m *Undo) decode(d *decoder) {
+	m.path.decode(d)
+	m.Dir, m.Check, m.Force = d.string(MaxPath), d.bool(), d.bool()
+}
+
+// Recover ends what a transfer to the target at Path has left in the spool that is in
+// the directory Dir: all of it is applied, or nothing was and it is removed.
+type Recover struct {
+	path
+	Dir string // on the host of the target
+}
+
+func (*Recover) Type() Type { return TypeRecover }
+
+// Validate refuses a path or directory that is empty or too long.
+func (m *Recover) Validate() error {
+	return (&Undo{path: m.path, Dir: m.Dir}).Validate()
+}
+
+func (m *Recover) append(b []byte) []byte { return appendString(m.path.append(b), m.Dir) }
+
+func (m *Recover) decode(d *decoder) {
+	m.path.decode(d)
+	m.Dir = d.string(MaxPath)
+}
