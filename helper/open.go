@@ -31,6 +31,8 @@ func (s *session) openObject(r *request) error {
 	if err != nil {
 		return err
 	}
+	s.sweep(path)
+	s.original = device.Info{}
 	var o *device.Object
 	if m.Write {
 		o, err = device.OpenWrite(path, device.WriteOptions{
@@ -39,7 +41,7 @@ func (s *session) openObject(r *request) error {
 			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path),
 		})
 	} else {
-		o, err = device.OpenReadGuarded(path, s.policy.guard(path))
+		o, err = s.openToRead(path)
 	}
 	if err != nil {
 		return err
@@ -51,7 +53,16 @@ func (s *session) openObject(r *request) error {
 			return err
 		}
 	}
-	return s.w.Write(opened(o))
+	return s.w.Write(s.describeOpened(path, o))
+}
+
+// describeOpened is opened. What a snapshot was taken of is told instead of the snapshot.
+func (s *session) describeOpened(path string, o *device.Object) *wire.Opened {
+	m := opened(o)
+	if s.original.Name != "" {
+		m.Path, m.Entry = path, entry(s.original)
+	}
+	return m
 }
 
 // opened is what the client is told of o. Only a target has identities and
@@ -92,6 +103,7 @@ func (s *session) closeObject(r *request) error {
 	}
 	o, writing := s.open, s.writing
 	s.open, s.writing = nil, false
+	defer s.release()
 	switch {
 	case o == nil:
 		return nil
@@ -122,6 +134,7 @@ func (s *session) abandon() {
 		s.open.Close()
 		s.open = nil
 	}
+	s.release()
 }
 
 // opened returns what is open, for reading or for writing.

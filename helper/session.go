@@ -28,6 +28,9 @@ type session struct {
 
 	open    *device.Object // what Open opened; owned by handle
 	writing bool           // open is a target; owned by handle
+
+	prepared *prepared   // of Prepare; owned by handle
+	original device.Info // of what a snapshot that is open was taken of; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -208,6 +211,10 @@ func init() {
 		wire.TypeRoot:     (*session).root,
 		wire.TypeDescribe: (*session).describe,
 		wire.TypePing:     (*session).ping,
+
+		wire.TypePrepare:   (*session).prepare,
+		wire.TypeConclude:  (*session).conclude,
+		wire.TypeSnapshots: (*session).snapshots,
 	}
 }
 

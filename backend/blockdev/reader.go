@@ -31,14 +31,26 @@ func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (rc io.Read
 }
 
 func (o *Object) open(ctx context.Context, at place, off, n int64) (io.ReadCloser, error) {
+	around, err := o.fs.reading(at)
+	if err != nil {
+		return nil, err
+	}
+	rc, err := o.openWithin(ctx, at, off, n, around)
+	if err != nil {
+		around.end(false)
+	}
+	return rc, err
+}
+
+func (o *Object) openWithin(ctx context.Context, at place, off, n int64, around *user) (io.ReadCloser, error) {
 	if n >= block.ExtentSize { // less costs more than it can save
 		if ref, err := o.reference(ctx); err != nil {
 			return nil, err
 		} else if ref != nil {
-			return o.rebuildAll(ctx, at, ref, off, n)
+			return o.rebuildAll(ctx, at, ref, off, n, around)
 		}
 	}
-	r := &reader{ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o)}
+	r := &reader{ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o), around: around}
 	if err := r.open(ctx); err != nil {
 		return nil, classify(err)
 	}
@@ -84,6 +96,9 @@ type reader struct {
 	end    int64 // of the range
 	id     string
 	resume *resume
+	around *user
+	made   int64 // of attach
+	whole  bool  // all was read
 	err    error // of a connection that did not come back
 }
 
@@ -93,17 +108,24 @@ func (r *reader) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.r, err = s.OpenReader(ctx, r.at.path, r.off, r.end-r.off); err != nil {
+	made, err := r.around.attach(ctx, s, false)
+	if err == nil {
+		r.r, err = s.OpenReader(ctx, r.at.path, r.off, r.end-r.off)
+	}
+	if err != nil {
+		if r.around != nil && s.Usable() {
+			_ = s.Detach(ctx)
+		}
 		s.Release()
 		return err
 	}
 	r.s = s
 	id := identity(s, r.r.Opened.Entry)
-	if r.id != "" && r.id != id {
+	if r.id != "" && (r.id != id || r.made != made) {
 		r.drop()
 		return fserrors.RetryError(errAnother)
 	}
-	r.id = id
+	r.id, r.made = id, made
 	return nil
 }
 
@@ -126,10 +148,12 @@ func (r *reader) Read(p []byte) (int, error) {
 		case n > 0:
 			r.resume.progress()
 			return n, nil // an error comes again
-		case err == nil || err == io.EOF:
-			return 0, err
+		case err == nil:
+			return 0, nil
+		case err == io.EOF:
+			return 0, r.ended()
 		}
-		r.err = classify(r.resume.after(r.ctx, err, func(ctx context.Context) error {
+		r.err = classify(r.resume.after(r.ctx, r.around.explain(r.ctx, err), func(ctx context.Context) error {
 			if r.s != nil {
 				r.drop()
 			}
@@ -137,6 +161,18 @@ func (r *reader) Read(p []byte) (int, error) {
 		}))
 	}
 	return 0, r.err
+}
+
+// ended is io.EOF, unless what was read is void.
+func (r *reader) ended() error {
+	if !r.whole {
+		if err := r.around.check(r.ctx); err != nil {
+			r.err = classify(err)
+			return r.err
+		}
+		r.whole = r.off == r.size
+	}
+	return io.EOF
 }
 
 // RangeSeek goes on with length bytes at offset, or with all that follow when
@@ -165,12 +201,14 @@ func (r *reader) RangeSeek(ctx context.Context, offset int64, whence int, length
 // does not answer is given up.
 func (r *reader) Close() error {
 	if r.s == nil {
+		r.around.end(false)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), abortTime)
 	defer cancel()
 	err := r.s.Close(ctx, false, 0)
 	r.drop()
+	r.around.end(r.whole && r.err == nil)
 	return classify(err)
 }
 

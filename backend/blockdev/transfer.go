@@ -33,7 +33,12 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, progress func(n int64)) error {
 	c := &copying{from: from, plan: planOf(ctx), report: &report{start: time.Now()}, resume: newResume(o)}
 	var err error
-	if c.source, err = openSource(ctx, from); err != nil {
+	if c.around, err = readingOf(src, from); err != nil {
+		return err
+	}
+	done := false
+	defer func() { c.around.end(done) }()
+	if c.source, err = openWithin(ctx, from, c.around, false); err != nil {
 		return classify(err)
 	}
 	defer func() { c.source.close() }()
@@ -69,13 +74,15 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 	if err != nil {
 		c.t.abort(err)
 	}
-	return classify(err)
+	done = err == nil
+	return classify(c.around.explain(ctx, err))
 }
 
 // copying is a transfer between helpers.
 type copying struct {
 	t        *target
 	source   *lease
+	around   *user // of the source
 	from     place
 	plan     *Plan
 	parts    *parts
@@ -89,6 +96,9 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 	err := c.stripes(ctx)
 	if err == nil {
 		err = context.Cause(ctx)
+	}
+	if err == nil {
+		err = c.around.check(ctx)
 	}
 	if err != nil {
 		return err
@@ -153,11 +163,11 @@ func (c *copying) reopen(ctx context.Context) error {
 	anew := false
 	if !c.source.usable() {
 		c.source.release()
-		again, err := openSource(ctx, c.from)
+		again, err := openWithin(ctx, c.from, c.around, false)
 		if err != nil {
 			return err
 		}
-		anew = restarted(c.source.s, again.s)
+		anew = restarted(c.source.s, again.s) || again.made != c.source.made
 		if err := c.source.same(again, anew); err != nil {
 			again.close()
 			return err

@@ -58,6 +58,7 @@ const (
 	MaxPreamble  = 64 << 10 // what a login may print before the magic
 	MaxBatch     = 512      // extent digests in one Digests frame
 	MaxWindow    = 256      // extents between the oldest unsettled and the newest digest
+	MaxWait      = 86400000 // milliseconds of the times in Prepare: a day
 	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )
 
@@ -120,10 +121,18 @@ const (
 	TypeResend   Type = 0x3e // R: an extent
 	TypeFinish   Type = 0x3f // S: root
 	TypeFinished Type = 0x40 // R: root
+
+	TypePrepare   Type = 0x60 // C: path, and what is to surround its transfer
+	TypeConclude  Type = 0x61 // C: end what Prepare has begun
+	TypeSnapshots Type = 0x62 // C: list what was taken, or remove one
+	TypePrepared  Type = 0x68 // H: what will be read
+	TypeKept      Type = 0x69 // H: a snapshot, for Snapshots
 )
 
 // IsRequest tells whether frames of this type start a request.
-func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing }
+func (t Type) IsRequest() bool {
+	return t >= TypeStat && t <= TypePing || t >= TypePrepare && t <= TypeSnapshots
+}
 
 // IsBulk tells whether frames of this type carry device content.
 func (t Type) IsBulk() bool { return t == TypePatch || t == TypeData }

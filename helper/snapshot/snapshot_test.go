@@ -1,0 +1,46 @@
+package snapshot
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+)
+
+func TestName(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 7, 0, time.UTC)
+	owner := "0123456789abcdef0123456789abcdef"
+	if got := nameOf("vm-1 ä", owner, now); got != "blockdev-vm_1__-20261126T120007Z-01234567" {
+		t.Error(got)
+	}
+	long := nameOf(strings.Repeat("x", 300), owner, now)
+	for _, name := range []string{nameOf("vm-1", owner, now), nameOf("", owner, now), long} {
+		made, who, ok := parseName(name)
+		if !ok || who != owner[:8] || !made.Equal(now) || len(name) > 127-len("pool_tmeta") {
+			t.Errorf("%s: %v %s %v", name, made, who, ok)
+		}
+	}
+	for _, name := range []string{"", "blockdev-", "blockdev-vm", "vm-20261126T120007Z-01234567", "blockdev-vm-20261126T120007Z-0123456",
+		"blockdev-vm-20261126T120007Z-0123456g", "blockdev-vm-20261326T120007Z-01234567", "xblockdev-vm-20261126T120007Z-01234567"} {
+		if _, _, ok := parseName(name); ok {
+			t.Errorf("%q counts as ours", name)
+		}
+	}
+}
+
+func TestProblem(t *testing.T) {
+	for name, kind := range kindNames {
+		err := problemOf(fail(kind, "/dev/x", "what to do")).err("/dev/y")
+		if !errors.Is(err, kind) || err.Error() != "/dev/x: what to do" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := problemOf(errors.New("strange")).err("/dev/y"); !errors.Is(err, device.ErrIO) || err.Error() != "/dev/y: strange" {
+		t.Error(err)
+	}
+	if problemOf(nil).err("/x") != nil {
+		t.Error("no problem is an error")
+	}
+}
