@@ -36,7 +36,8 @@ func (s *session) prepare(r *request) error {
 		return err
 	}
 	s.prepared = &prepared{hold, m.Path}
-	return s.w.Write(&wire.Prepared{Device: clipName(hold.Device(m.Path)), Made: hold.Made().UnixNano()})
+	name, _ := hold.Device(m.Path)
+	return s.w.Write(&wire.Prepared{Device: clipName(name), Made: hold.Made().UnixNano()})
 }
 
 // spec is what m asks for, as far as the policy allows it.
@@ -62,6 +63,7 @@ func (p Policy) spec(m *wire.Prepare) (*snapshot.Spec, error) {
 	case (m.Kind != wire.SnapshotNone && m.Kind != wire.SnapshotCommand || len(m.Freeze) > 0) && !p.AllowSnapshots:
 		return nil, wire.Errorf(wire.CodeRefused, "%s: the helper on this host takes no snapshots: it was not started with --allow-snapshots", m.Path)
 	}
+	spec.Limited = restricted && !p.AllowHooks
 	return spec, nil
 }
 
@@ -103,7 +105,11 @@ func (s *session) sweep(path string) {
 // openToRead opens what is at path, or its snapshot. That is as large as what it was taken of, and is called by the
 // same name.
 func (s *session) openToRead(path string) (*device.Object, error) {
-	if s.prepared == nil || s.prepared.path != path || s.prepared.hold.Device(path) == "" {
+	name, id := "", ""
+	if s.prepared != nil && s.prepared.path == path {
+		name, id = s.prepared.hold.Device(path)
+	}
+	if name == "" {
 		return device.OpenReadGuarded(path, s.policy.guard(path))
 	}
 	original, err := device.OpenReadGuarded(path, s.policy.guard(path))
@@ -111,7 +117,10 @@ func (s *session) openToRead(path string) (*device.Object, error) {
 		return nil, err
 	}
 	defer original.Close()
-	o, err := device.OpenRead(s.prepared.hold.Device(path))
+	if original.Info().ID != id { // links may have changed, and what is read must be of what is allowed
+		return nil, wire.Errorf(wire.CodeSource, "%s: is not what its snapshot was taken of", path)
+	}
+	o, err := device.OpenRead(name)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (o *Object) open(ctx context.Context, at place, off, n int64) (io.ReadClose
 	}
 	rc, err := o.openWithin(ctx, at, off, n, around)
 	if err != nil {
-		around.end(false)
+		around.closed(false, err)
 	}
 	return rc, err
 }
@@ -201,14 +201,14 @@ func (r *reader) RangeSeek(ctx context.Context, offset int64, whence int, length
 // does not answer is given up.
 func (r *reader) Close() error {
 	if r.s == nil {
-		r.around.end(false)
+		r.around.closed(false, r.err)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), abortTime)
 	defer cancel()
 	err := r.s.Close(ctx, false, 0)
 	r.drop()
-	r.around.end(r.whole && r.err == nil)
+	r.around.closed(r.whole, r.err)
 	return classify(err)
 }
 

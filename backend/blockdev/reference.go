@@ -115,7 +115,7 @@ func (b *rebuilding) ended() error {
 // Close ends the transfer, also in the middle.
 func (b *rebuilding) Close() error {
 	err := b.rebuilt.Close()
-	b.around.end(b.whole && b.err == nil)
+	b.around.closed(b.whole, b.err)
 	return err
 }
 

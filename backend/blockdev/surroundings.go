@@ -204,9 +204,16 @@ func (u *user) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// end is called when the path was read to its end or written, and when that failed. The
-// last user of a set that is done ends it.
-func (u *user) end(done bool) {
+// finish is called when the path was read or written, and when that failed.
+func (u *user) finish(done bool) { u.leave(done, !done, true) }
+
+// closed is finish for a reader, which may have read a part. Another one may go on with
+// the set then.
+func (u *user) closed(whole bool, err error) { u.leave(whole && err == nil, err != nil, false) }
+
+// leave ends the set when its last user leaves it and all was read, or when that was
+// final.
+func (u *user) leave(done, failed, final bool) {
 	if u == nil || u.over {
 		return
 	}
@@ -214,12 +221,11 @@ func (u *user) end(done bool) {
 	s := u.s
 	s.mu.Lock()
 	s.users--
+	s.failed = s.failed || failed
 	if done {
 		s.done[u.path] = true
-	} else {
-		s.failed = true
 	}
-	last := s.users == 0 && (s.key == "" || !s.more())
+	last := s.users == 0 && (s.key == "" || !s.more() || final && len(s.req.Group) == 0)
 	if s.users == 0 && !last {
 		s.timer = time.AfterFunc(lingerTime, func() { s.conclude(false, concludeTime) })
 	}
@@ -242,7 +248,7 @@ func (s *surroundings) more() bool {
 // reached ends it by itself.
 func (s *surroundings) conclude(wait bool, limit time.Duration) {
 	s.mu.Lock()
-	again, made, failed := s.ended, s.made, s.failed || s.users > 0 || s.more() && s.key != ""
+	again, made, failed := s.ended, s.made, s.failed || s.users > 0
 	s.ended = true
 	s.mu.Unlock()
 	if again {

@@ -160,7 +160,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	}
 	t.lead, err = t.claim(ctx)
 	if err != nil {
-		t.around.end(false)
+		t.around.finish(false)
 	}
 	switch {
 	case errors.Is(err, wire.CodeRefused), errors.Is(err, wire.CodeIdentity):
@@ -277,7 +277,7 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 // commit completes the target, which now has the content of src, and looks at
 // what it has become.
 func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) (err error) {
-	defer func() { t.around.end(err == nil) }()
+	defer func() { t.around.finish(err == nil) }()
 	defer t.lead.release()
 	end := &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()}
 	if err := t.lead.s.End(ctx, end); err != nil {
@@ -305,7 +305,7 @@ func (t *target) abort(err error) {
 		t.lead.release()
 	}
 	t.lead.close()
-	t.around.end(false)
+	t.around.finish(false)
 }
 
 // isNew tells whether the target is an image that has no name yet.

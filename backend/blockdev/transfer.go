@@ -37,7 +37,7 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, pr
 		return err
 	}
 	done := false
-	defer func() { c.around.end(done) }()
+	defer func() { c.around.finish(done) }()
 	if c.source, err = openWithin(ctx, from, c.around, false); err != nil {
 		return classify(err)
 	}

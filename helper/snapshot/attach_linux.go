@@ -184,14 +184,14 @@ func (h *Hold) check(ctx context.Context) error {
 	return nil
 }
 
-// Device is what is to be read instead of path, empty for path itself.
-func (h *Hold) Device(path string) string {
+// Device is what is to be read instead of path, empty for path itself, and the ID of what it was taken of.
+func (h *Hold) Device(path string) (name, id string) {
 	for _, m := range h.st.Members {
 		if m.Path == path {
-			return m.Device
+			return m.Device, m.ID
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // Made is when the set was made. A set that was made again is another one.

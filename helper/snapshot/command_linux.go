@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,11 +66,12 @@ func (command) orphans(context.Context) ([]Member, error) { return nil, nil }
 
 // hookFailed explains why a program of the user failed.
 func hookFailed(path, option string, words []string, said string, err error) error {
-	text := oneLine(said)
-	if text == "" {
-		text = err.Error()
-	} else {
-		text = err.Error() + ": " + text
+	text := err.Error()
+	var de *device.Error
+	if errors.As(err, &de) {
+		text = de.Text
+	} else if line := oneLine(said); line != "" {
+		text += ": " + line
 	}
 	return fail(device.ErrRefused, path, "%s: %s: %s", option, words[0], text)
 }

@@ -62,7 +62,7 @@ func TestZFS(t *testing.T) {
 			s, volume := fakeZFS(t, c.snapdev, c.source)
 			spec := &Spec{Owner: newOwner(), Path: volume, Kind: ZFS}
 			h := s.prepare(spec)
-			dev := h.Device(volume)
+			dev, _ := h.Device(volume)
 			if !strings.HasPrefix(dev, "/dev/zvol/blockdevtest/vm@blockdev-vm-") || !exists(dev) {
 				t.Errorf("device %q", dev)
 			}
@@ -110,14 +110,14 @@ func TestLVM_Messages(t *testing.T) {
 		kind        error
 		words       []string
 	}{
-		"no space": {"echo vg\\|vm\\|linear\\|-wi-ao----", `echo '  Volume group "vg" has insufficient free space (3 extents): 7 required.' >&2; exit 5`,
+		"no space": {"echo vg\\|vm\\|linear\\|1048576", `echo '  Volume group "vg" has insufficient free space (3 extents): 7 required.' >&2; exit 5`,
 			device.ErrNoSpace, []string{d.Path, "taking a snapshot", "insufficient free space"}},
-		"taken": {"echo vg\\|vm\\|linear\\|-wi-ao----", `echo '  WARNING: Sum of all thin volume sizes' >&2; echo '  Logical Volume "x" already exists in volume group "vg"' >&2; exit 5`,
+		"taken": {"echo vg\\|vm\\|linear\\|1048576", `echo '  WARNING: Sum of all thin volume sizes' >&2; echo '  Logical Volume "x" already exists in volume group "vg"' >&2; exit 5`,
 			device.ErrBusy, []string{"the name is taken"}},
 		"permission": {`echo "  /run/lock/lvm/P_global:aux: open failed: Permission denied" >&2; exit 5`, "",
 			device.ErrPermission, []string{"sudo", "Permission denied"}},
 		"not a volume": {"", "", device.ErrRefused, []string{"is not a logical volume"}},
-		"no device":    {"echo vg\\|vm\\|linear\\|-wi-ao----", "", device.ErrIO, []string{"there is no device /dev/vg/blockdev-vm-"}},
+		"no device":    {"echo vg\\|vm\\|linear\\|1048576", "", device.ErrIO, []string{"there is no device /dev/vg/blockdev-vm-"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)

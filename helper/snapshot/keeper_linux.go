@@ -88,10 +88,15 @@ func (k *keeper) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		info, err := device.Stat(path)
+		if err != nil {
+			return err
+		}
 		m, err := kd.plan(ctx, spec, path, now)
 		if err != nil {
 			return err
 		}
+		m.ID = info.ID
 		k.st.Members = append(k.st.Members, m)
 	}
 	if err := k.save(k.st); err != nil { // names first: a killed keeper must leave nothing that is not known
@@ -153,6 +158,9 @@ func (k *keeper) takeAll(ctx context.Context) error {
 		if err := kinds[m.Kind].take(ctx, &k.st.Spec, m); err != nil {
 			return err
 		}
+		if info, err := device.Stat(m.Path); err != nil || info.ID != m.ID {
+			return fail(device.ErrRefused, m.Path, "became another object while its snapshot was taken")
+		}
 	}
 	return nil
 }
@@ -173,6 +181,8 @@ func (k *keeper) toFreeze() (mounts []string, err error) {
 		}
 		on := k.membersOn(info)
 		switch {
+		case spec.Limited && !on:
+			return nil, fail(device.ErrRefused, path, "snapshot_freeze: the helper on this host is limited, and this file system is not on what is read")
 		case spec.Kind == Reflink && on:
 			return nil, fail(device.ErrRefused, path, "snapshot_freeze: the image is on this file system, which cannot make a clone while it is frozen: name the one inside")
 		case (spec.Kind == LVM || spec.Kind == LVMThin) && on && len(k.st.Members) == 1:

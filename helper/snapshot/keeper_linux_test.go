@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 )
 
@@ -156,12 +154,13 @@ func TestSet(t *testing.T) {
 	s := newStage(t)
 	spec := s.copies()
 	h := s.prepare(spec)
-	if got := h.Device(s.image); got != s.image+".snap" || h.Device("/other") != "" {
+	other, id := h.Device("/other")
+	if got, _ := h.Device(s.image); got != s.image+".snap" || other != "" || id != "" {
 		t.Errorf("device %q", got)
 	}
-	other, err := Prepare(t.Context(), spec, true, s.notice)
-	if err != nil || !other.Made().Equal(h.Made()) || h.Made().IsZero() {
-		t.Fatalf("%v, made %v and %v", err, other.Made(), h.Made())
+	follower, err := Prepare(t.Context(), spec, true, s.notice)
+	if err != nil || !follower.Made().Equal(h.Made()) || h.Made().IsZero() {
+		t.Fatalf("%v, made %v and %v", err, follower.Made(), h.Made())
 	}
 	if all := List(t.Context()); len(all) != 1 || all[0].State != stateUsed || all[0].Path != s.image || all[0].Kind != Command || all[0].ID != spec.Owner {
 		t.Errorf("listed %+v", all)
@@ -170,7 +169,7 @@ func TestSet(t *testing.T) {
 		t.Errorf("removed while in use: %v", err)
 	}
 	h.Release()
-	other.Release()
+	follower.Release()
 	if all := List(t.Context()); len(all) != 1 || all[0].State != stateWaiting {
 		t.Errorf("listed %+v", all)
 	}
@@ -407,50 +406,4 @@ func TestPrepare_Cancelled(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 	s.nothingLeft()
-}
-
-// A clone of a file stays as it is; only what has the mark is removed.
-func TestReflink(t *testing.T) {
-	s := newStage(t)
-	s.image = filepath.Join(reflinkDir(t), "disk.img")
-	s.put(s.image, "before")
-	spec := &Spec{Owner: newOwner(), Path: s.image, Kind: Reflink, Grace: time.Minute}
-	h := s.prepare(spec)
-	s.put(s.image, "after!")
-	clone := h.Device(s.image)
-	if text, err := os.ReadFile(clone); err != nil || string(text) != "before" || filepath.Dir(clone) != filepath.Dir(s.image) {
-		t.Errorf("%s: %q, %v", clone, text, err)
-	}
-	h.Release()
-	if err := Conclude(t.Context(), spec.Owner, Success, true, s.notice); err != nil || exists(clone) {
-		t.Errorf("%v", err)
-	}
-	// One that somebody else has put there under such a name.
-	s.put(clone, "not ours")
-	err := reflink{}.drop(t.Context(), spec, &h.st.Members[0])
-	if !errors.Is(err, device.ErrRefused) || !exists(clone) {
-		t.Errorf("removed what is not ours: %v", err)
-	}
-	if err := unix.Setxattr(clone, cloneMark, []byte(spec.Owner), 0); err != nil {
-		t.Fatal(err)
-	}
-	m := Member{Path: s.image, Kind: Reflink, Name: s.image}
-	if err := (reflink{}).drop(t.Context(), spec, &m); err == nil {
-		t.Error("removed the image itself")
-	}
-}
-
-func (s *stage) put(path, text string) {
-	s.t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// On a file system without clones that is said.
-func TestReflink_Unsupported(t *testing.T) {
-	s := newStage(t)
-	s.image = filepath.Join(mounted(t, "ext4"), "disk.img")
-	s.put(s.image, "x")
-	s.fails(&Spec{Owner: newOwner(), Path: s.image, Kind: Reflink}, device.ErrUnsupported, "cannot clone files")
 }

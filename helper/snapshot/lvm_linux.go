@@ -55,7 +55,7 @@ func (k lvm) plan(ctx context.Context, spec *Spec, path string, now time.Time) (
 		return Member{}, fail(device.ErrRefused, path, "%s: is not a logical volume", what)
 	}
 	rows, err := lvsFields(ctx, fmt.Sprintf("lv_kernel_major=%d && lv_kernel_minor=%d", unix.Major(dev), unix.Minor(dev)),
-		"vg_name", "lv_name", "segtype", "lv_attr")
+		"vg_name", "lv_name", "segtype", "lv_size")
 	switch {
 	case err != nil:
 		return Member{}, toolFailed(path, what, err)
@@ -73,7 +73,12 @@ func (k lvm) plan(ctx context.Context, spec *Spec, path string, now time.Time) (
 			return Member{}, fail(device.ErrRefused, path, "snapshot_size: %v", err)
 		}
 	}
-	return Member{Path: path, Kind: k.name(), Origin: vg + "/" + lv, Name: vg + "/" + nameOf(lv, spec.Owner, now)}, nil
+	m := Member{Path: path, Kind: k.name(), Origin: vg + "/" + lv, Name: vg + "/" + nameOf(lv, spec.Owner, now)}
+	m.Size, err = strconv.ParseInt(rows[0][3], 10, 64)
+	if err != nil {
+		return m, fail(device.ErrIO, path, "%s: its size: %v", what, err)
+	}
+	return m, nil
 }
 
 func (k lvm) name() string {
@@ -98,10 +103,9 @@ func (k lvm) take(ctx context.Context, spec *Spec, m *Member) error {
 		args = append(args, "--setactivationskip", "n")
 	} else if percent, bytes, err := parseSpace(space(spec)); err != nil {
 		return err
-	} else if percent > 0 {
-		args = append(args, "--extents", fmt.Sprintf("%d%%ORIGIN", percent))
 	} else {
-		args = append(args, "--size", fmt.Sprintf("%db", bytes))
+		// LVM takes a percentage as a limit, and less where there is less.
+		args = append(args, "--size", fmt.Sprintf("%db", max(bytes, (m.Size*percent/100+511)/512*512)))
 	}
 	_, err := tool(ctx, "lvm", append(args, m.Origin)...)
 	if err == nil && k.thin {

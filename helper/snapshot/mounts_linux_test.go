@@ -41,9 +41,6 @@ func mounted(t *testing.T, kind string) string {
 	return dir
 }
 
-// reflinkDir is on a file system that clones files.
-func reflinkDir(t *testing.T) string { return mounted(t, "xfs") }
-
 func thawPath(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

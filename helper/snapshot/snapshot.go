@@ -36,6 +36,7 @@ type Spec struct {
 	FreezeTime time.Duration // after which they are thawed in any case
 	Grace      time.Duration // how long the set is kept when nobody needs it
 	Take, Drop []string      // commands of the kind "command"
+	Limited    bool          // only file systems of the originals may be frozen
 	Before     []string      // hook
 	After      []string      // hook
 }
@@ -63,10 +64,12 @@ func (s *Spec) paths() []string {
 // Member is one snapshot of a set.
 type Member struct {
 	Path   string // of what it is a snapshot
+	ID     string // of what that was then, as package device gives it
 	Kind   string
 	Name   string // what the tools of its kind call it; known before it is taken
 	Device string // to be read
 	Origin string // what the tools call the original
+	Size   int64  // bytes of the original, where its kind needs that
 	Undo   string // what else must be put back, as its kind writes it
 }
 

@@ -21,7 +21,7 @@ func Prepare(_ context.Context, spec *Spec, _ bool, _ func(string)) (*Hold, erro
 }
 
 // Device is what is to be read instead of path.
-func (*Hold) Device(string) string { return "" }
+func (*Hold) Device(string) (name, id string) { return "", "" }
 
 // Made is when the set was made.
 func (*Hold) Made() time.Time { return time.Time{} }
