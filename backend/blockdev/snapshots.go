@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (o *Options) steps(path string) (steps []string) {
 		}
 		step := fmt.Sprintf("snapshot: %v of %s", o.Snapshot, strings.Join(of, ", "))
 		if wire.Snapshotting(o.Snapshot) == wire.SnapshotLVM {
-			step += ", with space for " + o.SnapshotSize
+			step += ", with space for " + cmp.Or(o.SnapshotSize, "20%")
 		}
 		if len(o.SnapshotFreeze) > 0 {
 			step += fmt.Sprintf(", while %s is frozen, for %v at most", strings.Join(o.SnapshotFreeze, ", "), o.FreezeTimeout)

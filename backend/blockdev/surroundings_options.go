@@ -59,13 +59,14 @@ its name and size. The helper needs root for it, see sudo.`,
 		},
 		Advanced: true,
 	}, {
-		Name:    "snapshot_size",
-		Default: "20%",
+		Name: "snapshot_size",
 		Help: `Space for what changes while a snapshot of the kind lvm exists.
 
 A size as in 10Gi, or a percentage of the volume. It is taken from the volume
 group. When more is written to the volume than fits, the transfer fails and says
-so.`,
+so. Leave blank for 20%.
+
+E.g. "10Gi".`,
 		Advanced: true,
 	}, {
 		Name:    "snapshot_freeze",

@@ -188,26 +188,44 @@ func TestFreeze_Late(t *testing.T) {
 	}
 }
 
-// A keeper that is killed while the file system is frozen.
+// Each of the three processes alone thaws when the others cannot: a stopped keeper does nothing.
 func TestFreeze_KeeperKilled(t *testing.T) {
 	dir := mounted(t, "ext4")
-	s := newStage(t)
-	spec := s.copies()
-	spec.Freeze, spec.FreezeTime = []string{dir}, 30*time.Second
-	spec.Take = []string{s.script("take", `touch `+s.dir+`/taking; while test -d /proc/$PPID; do sleep 0.1; done`)}
-	go func() {
-		eventually(t, "taking", func() bool { return exists(s.dir + "/taking") })
-		if !isFrozen(t, dir) {
-			t.Error("it is not frozen")
-		}
-		kill(t, processes(t, roleKeeper, spec.Owner)...)
-	}()
-	if _, err := Prepare(t.Context(), spec, false, s.notice); err == nil {
-		t.Error("it was prepared")
+	for name, c := range map[string]struct {
+		stop bool   // the keeper, while the victim is killed
+		role string // of the victim
+	}{"keeper": {false, roleKeeper}, "freezer": {true, roleFreezer}, "watcher": {true, roleWatcher}} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			spec := s.copies()
+			spec.Freeze, spec.FreezeTime = []string{dir}, 29*time.Second
+			spec.Take = []string{s.script("take", `touch `+s.dir+`/taking; while test -d /proc/$PPID && ! test -e `+s.dir+`/go; do sleep 0.1; done; echo /dev/null`)}
+			go func() {
+				defer s.write("go", "")
+				eventually(t, "taking", func() bool { return exists(s.dir + "/taking") })
+				if !isFrozen(t, dir) {
+					t.Error("it is not frozen")
+				}
+				keeper := processes(t, roleKeeper, spec.Owner)
+				if c.stop {
+					_ = syscall.Kill(keeper[0], syscall.SIGSTOP)
+					defer func() { _ = syscall.Kill(keeper[0], syscall.SIGCONT) }()
+				}
+				victims := keeper
+				if c.role != roleKeeper {
+					victims = processes(t, c.role, spec.FreezeTime.String())
+				}
+				kill(t, victims...)
+				eventually(t, "thawed", func() bool { return !isFrozen(t, dir) })
+			}()
+			if _, err := Prepare(t.Context(), spec, false, s.notice); err == nil {
+				t.Error("it was prepared")
+			}
+			eventually(t, "thawed", func() bool { return !isFrozen(t, dir) })
+			eventually(t, "removed", func() bool { Sweep(s.image, s.notice); return len(owners()) == 0 })
+			s.nothingLeft()
+		})
 	}
-	eventually(t, "thawed", func() bool { return !isFrozen(t, dir) })
-	eventually(t, "removed", func() bool { Sweep(s.image, s.notice); return len(owners()) == 0 })
-	s.nothingLeft()
 }
 
 // What somebody else has frozen stays so.
