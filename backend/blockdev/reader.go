@@ -121,7 +121,11 @@ func (r *reader) open(ctx context.Context) error {
 	}
 	r.s = s
 	id := identity(s, r.r.Opened.Entry)
-	if r.id != "" && (r.id != id || r.made != made) {
+	switch {
+	case r.id != "" && r.made != made:
+		r.drop()
+		return errGone
+	case r.id != "" && r.id != id:
 		r.drop()
 		return fserrors.RetryError(errAnother)
 	}
@@ -166,7 +170,7 @@ func (r *reader) Read(p []byte) (int, error) {
 // ended is io.EOF, unless what was read is void.
 func (r *reader) ended() error {
 	if !r.whole {
-		if err := r.around.check(r.ctx); err != nil {
+		if err := r.around.check(r.ctx, r.made); err != nil {
 			r.err = classify(err)
 			return r.err
 		}

@@ -103,7 +103,7 @@ func (b *rebuilding) Read(p []byte) (int, error) {
 // ended is io.EOF, unless what was read is void.
 func (b *rebuilding) ended() error {
 	if !b.whole {
-		if err := b.around.check(b.ctx); err != nil {
+		if err := b.around.check(b.ctx, b.made); err != nil {
 			b.err = classify(err)
 			return b.err
 		}
@@ -133,7 +133,11 @@ func (b *rebuilding) again(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if fresh.id != b.id || fresh.made != b.made {
+	switch {
+	case fresh.made != b.made:
+		_ = fresh.Close()
+		return errGone
+	case fresh.id != b.id:
 		_ = fresh.Close()
 		return fserrors.RetryError(errAnother)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,9 @@ type surroundings struct {
 
 	mu     sync.Mutex
 	made   int64           // when the set was made, 0 for not yet; hold mu
+	stale  bool            // it is another set than users began with; hold mu
+	unsure bool            // it may have been made without that being known; hold mu
+	holder *host.Session   // of hold; hold mu
 	users  int             // hold mu
 	done   map[string]bool // paths that were read to their end; hold mu
 	failed bool            // hold mu
@@ -56,9 +60,10 @@ type sets struct {
 // user is one reader or writer within surroundings. All methods work on nil, which
 // is for transfers that need none.
 type user struct {
-	s    *surroundings
-	path string
-	over bool // end was called; owned by the caller
+	s      *surroundings
+	path   string
+	joined int64 // the set that was there already, 0 for none
+	over   bool  // leave was called; owned by the caller
 }
 
 // reading is for one who reads what is at a place.
@@ -75,8 +80,12 @@ func (f *Fs) reading(at place) (*user, error) {
 	}
 	f.sets.mu.Lock()
 	defer f.sets.mu.Unlock()
+	joined, ok := int64(0), false
 	s := f.sets.all[key]
-	if s == nil || !s.join() {
+	if s != nil {
+		joined, ok = s.join()
+	}
+	if !ok {
 		fresh, err := f.surround(at, kind)
 		if err != nil {
 			return nil, err
@@ -90,7 +99,7 @@ func (f *Fs) reading(at place) (*user, error) {
 		}
 		f.sets.all[key] = s
 	}
-	return &user{s: s, path: at.path}, nil
+	return &user{s: s, path: at.path, joined: joined}, nil
 }
 
 // readingOf is reading for a source of this backend, nil for any other.
@@ -137,23 +146,29 @@ func (f *Fs) surround(at place, kind wire.Snapshotting) (*surroundings, error) {
 		return nil, refuse("a program, snapshot_group or snapshot_freeze with %d words: %d are allowed", words, wire.MaxDirectory)
 	}
 	rand.Read(s.req.Owner[:])
-	handle := atexit.Register(func() { s.conclude(false, hurryTime) })
+	handle := atexit.Register(func() { s.conclude(false, false, hurryTime) })
 	s.stop = func() { atexit.Unregister(handle) }
 	return s, nil
 }
 
-// join adds a user, unless the set has ended.
-func (s *surroundings) join() bool {
+// join adds a user, unless the set has ended. made is the set that the user joins, 0
+// when it is still to be made.
+func (s *surroundings) join() (made int64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return false
+		return 0, false
 	}
 	if s.users++; s.timer != nil {
 		s.timer.Stop()
 	}
-	return true
+	return s.made, true
 }
+
+// errGone is for readers who have begun with a set that is not there any more. Only the
+// whole command may be repeated: what rclone does at a low level begins where it was.
+var errGone = fserrors.NoLowLevelRetryError(errors.New(
+	"the snapshot that was read before is gone, as after a restart of the host, or a connection that was lost for longer than retry_time"))
 
 // attach makes the set, or finds it, on a session that is about to open the path. made
 // is another number when it is another set than before. With follow it must exist.
@@ -167,20 +182,27 @@ func (u *user) attach(ctx context.Context, on *host.Session, follow bool) (made 
 	req := s.req
 	req.Path, req.Follow = u.path, follow
 	got, err := on.Prepare(ctx, &req)
-	if err != nil {
-		return 0, err
-	}
+	var we *wire.Error
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		s.unsure = s.unsure || !errors.As(err, &we) || we.Code == wire.CodeCancelled
+		return 0, err
+	}
 	if s.made == 0 && got.Device != "" {
 		fs.Infof(s.at.host, "reading the snapshot %s of %s", got.Device, u.path)
 	}
 	s.made = got.Made
+	if u.joined != 0 && u.joined != got.Made { // what others have read does not fit
+		s.stale = true
+		_ = on.Detach(ctx)
+		return 0, errGone
+	}
 	return got.Made, nil
 }
 
-// check tells why what was read is void: a snapshot that overflowed, or is gone.
-func (u *user) check(ctx context.Context) error {
+// check tells why what was read of a set is void: a snapshot that overflowed, or is gone.
+func (u *user) check(ctx context.Context, made int64) error {
 	if u == nil || u.s.req.Kind == wire.SnapshotNone {
 		return nil
 	}
@@ -189,8 +211,17 @@ func (u *user) check(ctx context.Context) error {
 		return err
 	}
 	defer on.Release()
-	_, err = u.attach(ctx, on, true)
-	return errors.Join(err, on.Detach(ctx))
+	now, err := u.attach(ctx, on, true)
+	if err != nil {
+		return err
+	}
+	if err := on.Detach(ctx); err != nil {
+		return err
+	}
+	if now != made {
+		return errGone
+	}
+	return nil
 }
 
 // explain is err, or why the snapshot that was read is void.
@@ -198,7 +229,7 @@ func (u *user) explain(ctx context.Context, err error) error {
 	if u == nil || !errors.Is(err, wire.CodeIO) {
 		return err
 	}
-	if void := u.check(context.WithoutCancel(ctx)); errors.Is(void, wire.CodeNoSpace) {
+	if void := u.check(context.WithoutCancel(ctx), 0); errors.Is(void, wire.CodeNoSpace) {
 		return void
 	}
 	return err
@@ -212,7 +243,7 @@ func (u *user) finish(done bool) { u.leave(done, !done, true) }
 func (u *user) closed(whole bool, err error) { u.leave(whole && err == nil, err != nil, false) }
 
 // leave ends the set when its last user leaves it and all was read, or when that was
-// final.
+// final. Else it is held for the next one.
 func (u *user) leave(done, failed, final bool) {
 	if u == nil || u.over {
 		return
@@ -225,14 +256,46 @@ func (u *user) leave(done, failed, final bool) {
 	if done {
 		s.done[u.path] = true
 	}
-	last := s.users == 0 && (s.key == "" || !s.more() || final && len(s.req.Group) == 0)
-	if s.users == 0 && !last {
-		s.timer = time.AfterFunc(lingerTime, func() { s.conclude(false, concludeTime) })
+	idle, grouped := s.users == 0, len(s.req.Group) > 0
+	last := idle && (s.key == "" || s.stale || !s.more() || final && !grouped)
+	if idle && !last && !grouped {
+		s.timer = time.AfterFunc(lingerTime, func() { s.conclude(true, true, concludeTime) })
 	}
 	s.mu.Unlock()
-	if last {
-		s.conclude(true, concludeTime)
+	switch {
+	case last:
+		s.conclude(false, true, concludeTime)
+	case idle:
+		s.hold()
 	}
+}
+
+// hold keeps a session that needs the set while nobody else does. Without it the host
+// would end the set after the grace time.
+func (s *surroundings) hold() {
+	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
+	defer cancel()
+	s.mu.Lock()
+	needed := s.made != 0 && s.holder == nil && !s.ended
+	s.mu.Unlock()
+	if !needed {
+		return
+	}
+	on, err := s.at.host.Session(ctx)
+	if err == nil {
+		req := s.req
+		req.Path, req.Follow = s.at.path, true
+		if _, err = on.Prepare(ctx, &req); err != nil {
+			on.Release()
+		}
+	}
+	if err != nil {
+		fs.Debugf(s.at.host, "the snapshot of %s is not held: %v", s.at.path, err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holder = on
 }
 
 // more tells whether somebody may still want to read the set: in pieces, after a
@@ -244,28 +307,32 @@ func (s *surroundings) more() bool {
 	return slices.ContainsFunc(s.req.Group, func(path string) bool { return !s.done[path] })
 }
 
-// conclude ends the set, and with wait says what came of it. A host that is not
-// reached ends it by itself.
-func (s *surroundings) conclude(wait bool, limit time.Duration) {
+// conclude ends the set, unless it is to be idle and somebody uses it. With wait it
+// says what came of it. A host that is not reached ends the set by itself.
+func (s *surroundings) conclude(idle, wait bool, limit time.Duration) {
 	s.mu.Lock()
-	again, made, failed := s.ended, s.made, s.failed || s.users > 0
-	s.ended = true
-	s.mu.Unlock()
-	if again {
+	if s.ended || idle && s.users > 0 {
+		s.mu.Unlock()
 		return
 	}
+	s.ended = true
+	made, unsure, holder := s.made != 0, s.unsure, s.holder
+	req := &wire.Conclude{Owner: s.req.Owner, Failed: s.failed || s.users > 0, Wait: wait && made}
+	s.mu.Unlock()
 	s.stop()
 	s.f.sets.drop(s)
-	if made == 0 {
-		return // it was never made
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	err := s.at.with(ctx, func(on *host.Session) error {
-		return on.Conclude(ctx, &wire.Conclude{Owner: s.req.Owner, Failed: failed, Wait: wait})
-	})
+	if holder != nil {
+		_ = holder.Detach(ctx)
+		holder.Release()
+	}
+	if !made && !unsure {
+		return // it was never made
+	}
+	err := s.at.with(ctx, func(on *host.Session) error { return on.Conclude(ctx, req) })
 	switch {
-	case err == nil:
+	case err == nil, !made:
 	case isLost(err):
 		fs.Logf(s.at.host, "could not be told that the transfer of %s is over, and removes its snapshot by itself: %v", s.at.path, err)
 	default:
@@ -285,17 +352,10 @@ func (all *sets) drop(s *surroundings) {
 // conclude ends all sets that nobody uses.
 func (all *sets) conclude() {
 	all.mu.Lock()
-	var idle []*surroundings
-	for _, s := range all.all {
-		s.mu.Lock()
-		if s.users == 0 {
-			idle = append(idle, s)
-		}
-		s.mu.Unlock()
-	}
+	now := slices.Collect(maps.Values(all.all))
 	all.mu.Unlock()
-	for _, s := range idle {
-		s.conclude(true, concludeTime)
+	for _, s := range now {
+		s.conclude(true, true, concludeTime)
 	}
 }
 

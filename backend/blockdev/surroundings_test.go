@@ -3,12 +3,14 @@
 package blockdev
 
 import (
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/fserrors"
@@ -134,6 +136,57 @@ func TestSurroundings_Group(t *testing.T) {
 	}
 	if err := f.Features().Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+	s.nothingLeft()
+}
+
+// While rclone runs, what is still to be read of a group waits for it, however long that takes.
+func TestSurroundings_GroupWaits(t *testing.T) {
+	s := newSnapshooting(t, "a", "b")
+	f := s.fs(`,retry_time=0,snapshot_group="` + s.dir + "/a," + s.dir + `/b"`)
+	a, b := find(t, f, "a"), find(t, f, "b")
+	s.read(a)
+	s.change("b")
+	host.CloseIdle()
+	time.Sleep(7 * time.Second) // more than the host waits at least
+	if got := s.read(b); !strings.HasPrefix(got, "b before b") {
+		t.Errorf("b is of another moment: %.20q", got)
+	}
+	s.nothingLeft()
+}
+
+// A set that is gone is not replaced by one that does not fit what was read before.
+func TestSurroundings_Gone(t *testing.T) {
+	s := newSnapshooting(t, "a", "b")
+	f := s.fs(`,snapshot_group="` + s.dir + "/a," + s.dir + `/b"`)
+	a, b := find(t, f, "a"), find(t, f, "b")
+	s.read(a)
+	on, err := host.Get(host.Config{Host: host.Localhost}).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, err := filepath.Glob(s.dir + "/state/*.lock")
+	if err != nil || len(owner) != 1 {
+		t.Fatalf("%v, %v", owner, err)
+	}
+	id, err := hex.DecodeString(strings.TrimSuffix(filepath.Base(owner[0]), ".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := on.Conclude(t.Context(), &wire.Conclude{Owner: wire.Claim(id), Wait: true}); err != nil {
+		t.Fatal(err)
+	}
+	on.Release()
+	if rc, err := b.Open(t.Context()); !errors.Is(err, errGone) || !fserrors.IsNoLowLevelRetryError(err) {
+		t.Errorf("opened %v, %v", rc, err)
+	}
+	s.nothingLeft()
+	s.change("a")
+	s.change("b")
+	for _, o := range []fs.Object{a, b} { // the whole command again
+		if got := s.read(o); !strings.HasPrefix(got, o.Remote()+" after!") {
+			t.Errorf("%s is of another moment: %.20q", o, got)
+		}
 	}
 	s.nothingLeft()
 }

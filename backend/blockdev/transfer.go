@@ -98,7 +98,7 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		err = c.around.check(ctx)
+		err = c.around.check(ctx, c.source.made)
 	}
 	if err != nil {
 		return err
