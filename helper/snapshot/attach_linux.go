@@ -45,10 +45,10 @@ func Prepare(ctx context.Context, spec *Spec, follow bool, notice func(string)) 
 // existing is the set of spec when it exists and is good, nil when it does not exist.
 func existing(ctx context.Context, spec *Spec, notice func(string)) (*Hold, error) {
 	for {
-		h, wait := look(spec)
+		h, wait, err := look(spec)
 		if !wait {
 			if h == nil {
-				return nil, nil
+				return nil, err
 			}
 			if err := h.check(ctx); err != nil {
 				h.Release()
@@ -69,7 +69,7 @@ func existing(ctx context.Context, spec *Spec, notice func(string)) (*Hold, erro
 }
 
 // look finds the set of spec. wait tells that it is being made or ended.
-func look(spec *Spec) (h *Hold, wait bool) {
+func look(spec *Spec) (h *Hold, wait bool, err error) {
 	for _, dir := range stateDirs() {
 		s, err := openSet(dir, spec.Owner, false)
 		if err != nil {
@@ -77,24 +77,25 @@ func look(spec *Spec) (h *Hold, wait bool) {
 		}
 		if s.use() != nil {
 			s.close()
-			return nil, true
+			return nil, true, nil
 		}
 		st, err := s.load()
 		kept := s.locked(keeperByte)
 		switch {
 		case err == nil && st.Phase == ready && st.Boot == bootID():
-			return &Hold{s, st, spec.Path}, false
+			return &Hold{s, st, spec.Path}, false, nil
 		case kept:
 			s.close()
-			return nil, true
+			return nil, true, nil
 		}
 		s.close()
-		sweepSet(dir, spec.Owner, func(string) {})
+		last := ""
+		sweepSet(dir, spec.Owner, func(text string) { last = text })
 		if exists(s.file(".lock")) {
-			return nil, true
+			return nil, false, fail(device.ErrBusy, spec.Path, "what was left of its last snapshot is not removed: %s", last)
 		}
 	}
-	return nil, false
+	return nil, false, nil
 }
 
 // adopt starts a new keeper where the old one was killed.
@@ -231,15 +232,14 @@ func (s *set) await(ctx context.Context, o Outcome, notice func(string)) error {
 		if err != nil { // it has ended
 			return nil
 		}
-		if st.Phase == ended {
-			if len(st.Members) == 0 {
-				s.remove()
-			}
+		if st.Phase == ended && len(st.Members) == 0 {
+			s.remove()
 			return st.report(notice)
 		}
-		if s.keep() == nil { // there is no keeper
-			k := &keeper{set: s, st: st, patience: dropTime, say: func(answer) {}}
-			k.end(o)
+		if s.keep() == nil { // there is no keeper any more
+			return s.finish(o, dropTime).report(notice)
+		}
+		if st.Phase == ended { // there will be none
 			return st.report(notice)
 		}
 		select {
@@ -248,6 +248,22 @@ func (s *set) await(ctx context.Context, o Outcome, notice func(string)) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// finish ends a set whose keeper this process has become.
+func (s *set) finish(o Outcome, patience time.Duration) *state {
+	st, err := s.load() // again: the keeper may have ended it since
+	switch {
+	case err != nil:
+		s.remove()
+		return &state{}
+	case st.Phase == ended && len(st.Members) == 0:
+		s.remove()
+		return st
+	}
+	k := &keeper{set: s, st: st, patience: patience, say: func(answer) {}}
+	k.end(o)
+	return st
 }
 
 func (st *state) report(notice func(string)) error {

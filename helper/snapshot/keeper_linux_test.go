@@ -335,10 +335,18 @@ func TestSet_NotRemoved(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	eventually(t, "left", func() bool { all := List(t.Context()); return len(all) == 1 && all[0].State == stateLeft })
+	if err := Remove(t.Context(), spec.Owner, s.notice); err == nil || !strings.Contains(err.Error(), "device busy") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Prepare(t.Context(), spec, false, s.notice); !errors.Is(err, device.ErrBusy) || !strings.Contains(err.Error(), "device busy") {
+		t.Errorf("got %v", err)
+	}
 	if err := os.Remove(filepath.Join(s.dir, "closed")); err != nil {
 		t.Fatal(err)
 	}
-	Sweep(s.image, s.notice)
+	if err := Remove(t.Context(), spec.Owner, s.notice); err != nil {
+		t.Error(err)
+	}
 	s.nothingLeft()
 	if got := s.read("hooks"); strings.Count(got, "after_read") != 1 {
 		t.Errorf("hooks: %q", got)

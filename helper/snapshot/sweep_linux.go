@@ -116,13 +116,7 @@ func sweepSet(dir, owner string, notice func(string)) {
 	if s.locked(userByte) || s.keep() != nil {
 		return
 	}
-	st, err := s.load()
-	if err != nil {
-		s.remove()
-		return
-	}
-	k := &keeper{set: s, st: st, patience: hastyTime, say: func(answer) {}}
-	k.end(Lost)
+	st := s.finish(Lost, hastyTime)
 	for _, line := range st.Log {
 		notice(line)
 	}
