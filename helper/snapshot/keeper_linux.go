@@ -165,8 +165,8 @@ func (k *keeper) takeAll(ctx context.Context) error {
 	return nil
 }
 
-// toFreeze are the mountpoints to be frozen. A file system on the one volume that LVM takes a snapshot of is frozen
-// by the device mapper, which before Linux 6.8 even fails when it is frozen already.
+// toFreeze are the mountpoints to be frozen. A file system that is right on a volume is frozen by LVM when it takes the
+// snapshot. When it is frozen already that fails, and leaves the volume in a state that nobody wants to mend.
 func (k *keeper) toFreeze() (mounts []string, err error) {
 	spec := &k.st.Spec
 	for _, path := range spec.Freeze {
@@ -185,7 +185,10 @@ func (k *keeper) toFreeze() (mounts []string, err error) {
 			return nil, fail(device.ErrRefused, path, "snapshot_freeze: the helper on this host is limited, and this file system is not on what is read")
 		case spec.Kind == Reflink && on:
 			return nil, fail(device.ErrRefused, path, "snapshot_freeze: the image is on this file system, which cannot make a clone while it is frozen: name the one inside")
-		case (spec.Kind == LVM || spec.Kind == LVMThin) && on && len(k.st.Members) == 1:
+		case (spec.Kind == LVM || spec.Kind == LVMThin) && on && len(k.st.Members) > 1:
+			return nil, fail(device.ErrRefused, path, "snapshot_freeze: this file system is right on one of the volumes, and LVM takes no snapshot of a volume "+
+				"whose file system is frozen: leave it out, LVM freezes it for the snapshot of that volume")
+		case (spec.Kind == LVM || spec.Kind == LVMThin) && on:
 			k.say(answer{Notice: path + ": is frozen by LVM itself while it takes the snapshot"})
 			continue
 		}

@@ -399,7 +399,7 @@ func (s *stage) once(spec *Spec) {
 func TestPrepare_Cancelled(t *testing.T) {
 	s := newStage(t)
 	spec := s.copies()
-	spec.Before = []string{s.script("slow", "touch "+s.dir+"/started; sleep 60")}
+	spec.Before = []string{s.script("slow", "trap 'touch "+s.dir+"/undone; exit 1' TERM; touch "+s.dir+"/started; sleep 60 & wait")}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		eventually(t, "started", func() bool { return exists(s.dir + "/started") })
@@ -412,6 +412,9 @@ func TestPrepare_Cancelled(t *testing.T) {
 	}
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("took %v", took)
+	}
+	if !exists(s.dir + "/undone") {
+		t.Error("the hook was killed before it could undo anything")
 	}
 	s.nothingLeft()
 }

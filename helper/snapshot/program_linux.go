@@ -17,6 +17,7 @@ import (
 const (
 	toolTime   = 2 * time.Minute  // for a program of the system
 	hookTime   = 10 * time.Minute // for a program of the user
+	endTime    = 5 * time.Second  // between asking a program to end and killing it
 	maxOutput  = 64 << 10         // bytes that are kept of what a program prints
 	maxLines   = 20               // lines of a hook that are logged
 	maxMessage = 300              // bytes of a program's message in an error
@@ -70,7 +71,7 @@ func tool(ctx context.Context, name string, args ...string) (string, error) {
 	return strings.TrimSpace(out), nil
 }
 
-// execute runs a program without a shell. It and what it started are killed when the time is over or ctx ends.
+// execute runs a program without a shell. It and what it started are ended when the time is over or ctx ends.
 func execute(ctx context.Context, limit time.Duration, env, words []string) (stdout, stderr string, err error) {
 	path, err := find(words[0])
 	if err != nil {
@@ -84,13 +85,17 @@ func execute(ctx context.Context, limit time.Duration, env, words []string) (std
 	cmd.Dir = "/"
 	cmd.Env = append(environment(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
+	// What it has begun, such as a freeze of a guest, it may undo before it is killed.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = endTime
 	var out, said output
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err = cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) { // something it has started keeps its output
 		err = nil
+	}
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 	if ctx.Err() != nil && outer.Err() == nil {
 		err = fmt.Errorf("did not end within %v", limit)
