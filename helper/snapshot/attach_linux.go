@@ -3,7 +3,6 @@ package snapshot
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"time"
@@ -154,21 +153,19 @@ func (h *Hold) launch(spec *Spec, notice func(string)) error {
 	}
 	defer func() { go cmd.Wait() }() // whenever it ends; not before all is read
 	if spec != nil {
-		_ = json.NewEncoder(in).Encode(spec)
+		_, _ = in.Write(spec.marshal(nil))
 	}
 	_ = in.Close()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var a answer
-		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
-			return fail(device.ErrIO, h.path, "the process that keeps its snapshot says: %s", clean(lines.Text()))
-		}
-		switch {
-		case a.Problem != nil:
-			return a.Problem.err(h.path)
-		case a.Ready:
+		switch a, err := parseLine(lines.Text()); {
+		case err == nil && a.key == "problem":
+			return a.problem().err(h.path)
+		case err == nil && a.key == "ready":
 			return nil
-		case a.Notice != "":
-			notice(a.Notice)
+		case err == nil && a.key == "notice":
+			notice(a.value(0))
+		default:
+			return fail(device.ErrIO, h.path, "the process that keeps its snapshot says: %s", clean(lines.Text()))
 		}
 	}
 	return fail(device.ErrIO, h.path, "the process that keeps its snapshot was killed; what it has begun is removed at the next start of a helper with this path")

@@ -2,9 +2,9 @@ package snapshot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -21,11 +21,21 @@ type keeper struct {
 	patience time.Duration // with those who have a snapshot open when it is to be removed
 }
 
-// answer is a line from a keeper to the helper that started it.
+// answer is a line from a keeper to the helper that started it: one of these.
 type answer struct {
-	Notice  string   `json:",omitempty"`
-	Problem *problem `json:",omitempty"`
-	Ready   bool     `json:",omitempty"`
+	Notice  string
+	Problem *problem
+	Ready   bool
+}
+
+func (a answer) marshal() []byte {
+	switch {
+	case a.Problem != nil:
+		return a.Problem.marshal(nil)
+	case a.Ready:
+		return add(nil, "ready")
+	}
+	return add(nil, "notice", a.Notice)
 }
 
 // Times of a keeper.
@@ -47,9 +57,13 @@ func runKeeper(ctx context.Context, dir, owner string) error {
 	if err := s.keep(); err != nil {
 		return fmt.Errorf("another process keeps the set: %w", err)
 	}
-	k := &keeper{set: s, patience: dropTime, say: func(a answer) { _ = json.NewEncoder(os.Stdout).Encode(a) }}
+	k := &keeper{set: s, patience: dropTime, say: func(a answer) { _, _ = os.Stdout.Write(a.marshal()) }}
+	input, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
 	var spec Spec
-	if err := json.NewDecoder(os.Stdin).Decode(&spec); err == nil {
+	if spec.unmarshal(string(input), func(line) error { return errNoLine }) == nil {
 		k.st = &state{Spec: spec, Boot: bootID(), Phase: preparing}
 		if err := k.prepare(ctx); err != nil {
 			k.say(answer{Problem: problemOf(k.undo(err))})

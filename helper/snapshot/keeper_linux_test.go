@@ -260,9 +260,7 @@ func TestSet_KeeperKilled(t *testing.T) {
 		},
 		"removed": func(s *stage, spec *Spec, h *Hold) {
 			h.Release()
-			if all := List(s.t.Context()); len(all) != 1 || all[0].State != stateLeft {
-				s.t.Errorf("listed %+v", all)
-			}
+			eventually(s.t, "left", func() bool { all := List(s.t.Context()); return len(all) == 1 && all[0].State == stateLeft })
 			if err := Remove(s.t.Context(), spec.Owner, s.notice); err != nil {
 				s.t.Error(err)
 			}

@@ -200,7 +200,9 @@ func TestFreeze_KeeperKilled(t *testing.T) {
 			spec := s.copies()
 			spec.Freeze, spec.FreezeTime = []string{dir}, 29*time.Second
 			spec.Take = []string{s.script("take", `touch `+s.dir+`/taking; while test -d /proc/$PPID && ! test -e `+s.dir+`/go; do sleep 0.1; done; echo /dev/null`)}
+			acted := make(chan struct{})
 			go func() {
+				defer close(acted)
 				defer s.write("go", "")
 				eventually(t, "taking", func() bool { return exists(s.dir + "/taking") })
 				if !isFrozen(t, dir) {
@@ -221,6 +223,7 @@ func TestFreeze_KeeperKilled(t *testing.T) {
 			if _, err := Prepare(t.Context(), spec, false, s.notice); err == nil {
 				t.Error("it was prepared")
 			}
+			<-acted
 			eventually(t, "thawed", func() bool { return !isFrozen(t, dir) })
 			eventually(t, "removed", func() bool { Sweep(s.image, s.notice); return len(owners()) == 0 })
 			s.nothingLeft()

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -42,5 +43,23 @@ func TestProblem(t *testing.T) {
 	}
 	if problemOf(nil).err("/x") != nil {
 		t.Error("no problem is an error")
+	}
+}
+
+// What is stored is what was stored, whatever bytes are in it.
+func TestSpec_Marshal(t *testing.T) {
+	want := Spec{Owner: "o", Path: "/a b\n\"\xff", Write: true, Kind: LVM, Group: []string{"/a", "", "x y"}, Space: "9%", Freeze: []string{"/m"}, Limited: true,
+		FreezeTime: time.Second, Grace: time.Minute, Take: []string{"t"}, Drop: []string{"d"}, Before: []string{"b", "$x"}, After: []string{"a"}}
+	member := Member{"/p\n", "8:0", LVM, "vg/x", "/dev/x", "vg/o", 1 << 40, "u"}
+	var got Spec
+	var also Member
+	err := got.unmarshal(string(member.marshal(want.marshal(nil))), func(l line) error { return also.unmarshal(l) })
+	if err != nil || !reflect.DeepEqual(got, want) || also != member {
+		t.Errorf("%+v\n%+v\n%+v, %v", got, want, also, err)
+	}
+	for _, text := range []string{"", "owner", `owner "`, `owner x`, `owner "o"x`, `grace "1"` + "\n", "path \"/a\"\n"} {
+		if err := new(Spec).unmarshal(text, func(line) error { return nil }); err == nil {
+			t.Errorf("%q is a spec", text)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +16,7 @@ import (
 // A set has up to three files, named after its owner:
 //
 //	OWNER.lock  byte 0 is locked by its keeper, byte 1 by everyone who needs it (shared)
-//	OWNER.json  its state; written by the keeper
+//	OWNER.state  its state; written by the keeper
 //	OWNER.end   how the transfer ended; written by whoever concludes it
 //
 // Locks are of open files, so that they end with the last process that has one, whatever happens to it.
@@ -168,24 +167,49 @@ func (s *set) locked(at int64) bool {
 }
 
 func (s *set) load() (*state, error) {
-	text, err := os.ReadFile(s.file(".json"))
+	text, err := os.ReadFile(s.file(".state"))
 	if err != nil {
 		return nil, err
 	}
 	st := new(state)
-	if err := json.Unmarshal(text, st); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.file(".json"), err)
+	err = st.Spec.unmarshal(string(text), func(l line) (err error) {
+		switch l.key {
+		case "boot":
+			st.Boot = l.value(0)
+		case "made":
+			st.Made, err = time.Parse(time.RFC3339Nano, l.value(0))
+		case "phase":
+			st.Phase = phase(l.value(0))
+		case "member":
+			st.Members = append(st.Members, Member{})
+			err = st.Members[len(st.Members)-1].unmarshal(l)
+		case "problem":
+			st.Problem = l.problem()
+		case "log":
+			st.Log = l.values
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.file(".state"), err)
 	}
 	return st, nil
 }
 
 // save replaces the stored state, durably: it must be known after a crash what there is to remove.
 func (s *set) save(st *state) error {
-	text, err := json.Marshal(st)
-	if err != nil {
-		return err
+	b := st.Spec.marshal(nil)
+	b = add(b, "boot", st.Boot)
+	b = add(b, "made", st.Made.Format(time.RFC3339Nano))
+	b = add(b, "phase", string(st.Phase))
+	b = add(b, "log", st.Log...)
+	for i := range st.Members {
+		b = st.Members[i].marshal(b)
 	}
-	return s.write(".json", text)
+	if st.Problem != nil {
+		b = st.Problem.marshal(b)
+	}
+	return s.write(".state", b)
 }
 
 func (s *set) write(ext string, text []byte) error {
@@ -209,7 +233,7 @@ func (s *set) remove() {
 	if !s.current() {
 		return
 	}
-	for _, ext := range []string{".json.new", ".json", ".end.new", ".end", ".lock"} {
+	for _, ext := range []string{".state.new", ".state", ".end.new", ".end", ".lock"} {
 		_ = os.Remove(s.file(ext))
 	}
 }
