@@ -18,7 +18,7 @@ import (
 
 // One file system on two volumes: taken at one moment, the two snapshots fit together.
 func TestSnapshot_Group(t *testing.T) {
-	const size = 32 * mib
+	const size = 24 * mib
 	group(t, 256*mib)
 	a, b := logical(t, wire.SnapshotLVM, "a", size), logical(t, wire.SnapshotLVM, "b", size)
 	stripes := func(name, a, b string) string {
@@ -67,8 +67,8 @@ func TestSnapshot_Group(t *testing.T) {
 
 // Two rounds: the first copies a snapshot while the guest runs, the second what has changed after it was stopped.
 func TestSnapshot_Rounds(t *testing.T) {
-	const size = 192 * mib
-	group(t, 320*mib)
+	const size = 64 * mib
+	group(t, 128*mib)
 	volume := logical(t, wire.SnapshotLVM, "data", size)
 	harness.Image{Size: size, Seed: 1}.Write(t, volume)
 	run(t, "mkfs.ext4", "-q", "-F", "-E", "nodiscard", volume)
