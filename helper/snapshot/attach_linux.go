@@ -32,7 +32,7 @@ func Prepare(ctx context.Context, spec *Spec, follow bool, notice func(string)) 
 			return nil, notFound(spec.Path)
 		}
 		for _, path := range append(spec.paths(), spec.Path) {
-			sweep(ctx, path, notice)
+			Sweep(path, notice)
 		}
 		h, err = start(ctx, spec, notice)
 		if err != nil || h != nil {

@@ -62,7 +62,7 @@ func (k command) drop(ctx context.Context, spec *Spec, m *Member) error {
 }
 
 // orphans are not known to anybody but the user's programs. Their sets are remembered on disk.
-func (command) orphans(context.Context) ([]Member, error) { return nil, nil }
+func (command) orphans(context.Context, string) ([]Member, error) { return nil, nil }
 
 // hookFailed explains why a program of the user failed.
 func hookFailed(path, option string, words []string, said string, err error) error {

@@ -42,7 +42,7 @@ func fakeZFS(t *testing.T, snapdev, source string) (s *stage, volume string) {
 	s.fake("zfs", `dir=`+s.dir+`
 case "$*" in
 "list -H -o name -t volume") echo rpool/other; echo blockdevtest/vm;;
-"list -H -o name,rclone-blockdev:owner -t snapshot") test -e $dir/snap && printf '%s\t%s\n' "$(cat $dir/snap)" "$(cat $dir/mark)"; printf 'blockdevtest/vm@daily\t-\n';;
+"list -H -o name,rclone-blockdev:owner -t snapshot -d 1 blockdevtest/vm") test -e $dir/snap && printf '%s\t%s\n' "$(cat $dir/snap)" "$(cat $dir/mark)"; printf 'blockdevtest/vm@daily\t-\n';;
 "get -H -o value,source snapdev blockdevtest/vm") printf '`+snapdev+`\t`+source+`\n';;
 "get -H -o value rclone-blockdev:owner"*) test -e $dir/snap || { echo "cannot open '$7': dataset does not exist" >&2; exit 1; }; cat $dir/mark;;
 "snapshot -o "*) echo "${3#*=}" >$dir/mark; echo "$4" >$dir/snap;;

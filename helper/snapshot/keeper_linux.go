@@ -112,6 +112,7 @@ func (k *keeper) prepare(ctx context.Context) error {
 		}
 		m.ID = info.ID
 		k.st.Members = append(k.st.Members, m)
+		sweepStrays(ctx, &m, func(text string) { k.say(answer{Notice: text}) })
 	}
 	if err := k.save(k.st); err != nil { // names first: a killed keeper must leave nothing that is not known
 		return fail(device.ErrIO, spec.Path, "the state of its snapshot cannot be stored: %v", err)

@@ -25,8 +25,8 @@ type kind interface {
 	check(ctx context.Context, m *Member) error
 	// drop removes the snapshot, and nothing that take did not make. One that is not there is removed already.
 	drop(ctx context.Context, spec *Spec, m *Member) error
-	// orphans finds what take has made on this host, by name and mark alone.
-	orphans(ctx context.Context) ([]Member, error)
+	// orphans finds what take has made of an original, by name and mark alone, or with an empty origin of all of them.
+	orphans(ctx context.Context, origin string) ([]Member, error)
 }
 
 var kinds = map[string]kind{LVM: lvm{}, LVMThin: lvm{thin: true}, ZFS: zfs{}, Reflink: reflink{}, Command: command{}}

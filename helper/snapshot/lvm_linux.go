@@ -172,11 +172,12 @@ func hasTag(tags, tag string) bool {
 	return false
 }
 
-func (k lvm) orphans(ctx context.Context) (found []Member, err error) {
-	if k.thin { // the other one finds both
-		return nil, nil
+func (k lvm) orphans(ctx context.Context, origin string) (found []Member, err error) {
+	selection := fmt.Sprintf("lv_tags=%q", lvmTag)
+	if vg, lv, ok := strings.Cut(origin, "/"); ok {
+		selection += fmt.Sprintf(" && vg_name=%q && origin=%q", vg, lv)
 	}
-	rows, err := lvsFields(ctx, fmt.Sprintf("lv_tags=%q", lvmTag), "vg_name", "lv_name", "origin", "lv_tags", "segtype")
+	rows, err := lvsFields(ctx, selection, "vg_name", "lv_name", "origin", "lv_tags", "segtype")
 	if err != nil {
 		return nil, err
 	}

@@ -250,3 +250,47 @@ func TestFreeze_ByOther(t *testing.T) {
 		t.Error("it was thawed")
 	}
 }
+
+// A helper that is killed while its keeper takes the snapshot changes nothing for what is frozen, and what is taken goes.
+func TestFreeze_HelperKilled(t *testing.T) {
+	dir := mounted(t, "ext4")
+	s := newStage(t)
+	spec := s.copies()
+	spec.Freeze, spec.Grace = []string{dir}, 0
+	if err := os.Mkdir(os.Getenv("BLOCKDEV_STATE_DIR"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	set, err := openSet(os.Getenv("BLOCKDEV_STATE_DIR"), spec.Owner, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := again(roleKeeper, set.dir, set.owner)
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		_, err = cmd.StdoutPipe()
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = in.Write(spec.marshal(nil))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.close() // nobody is there any more, neither to hear nor to need it
+	_ = in.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	eventually(t, "removed", func() bool { return len(owners()) == 0 })
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if isFrozen(t, dir) {
+		t.Error("still frozen")
+	}
+	s.nothingLeft()
+	if got := s.read("hooks"); got != "before_read "+s.image+" \nafter_read "+s.image+" lost\n" {
+		t.Errorf("hooks: %q", got)
+	}
+}

@@ -106,4 +106,4 @@ func (reflink) drop(_ context.Context, _ *Spec, m *Member) error {
 }
 
 // orphans are not looked for: no directory tells where images are. Their sets are remembered on disk.
-func (reflink) orphans(context.Context) ([]Member, error) { return nil, nil }
+func (reflink) orphans(context.Context, string) ([]Member, error) { return nil, nil }

@@ -21,19 +21,16 @@ func Sweep(path string, notice func(string)) {
 	}
 }
 
-// sweep is Sweep, and looks for snapshots that nobody has a file of.
-func sweep(ctx context.Context, path string, notice func(string)) {
-	Sweep(path, notice)
-	for _, m := range strays(ctx) {
-		dev, err := number(path)
-		origin, originErr := number(m.Path)
-		if err != nil || originErr != nil || dev != origin || !m.abandoned() {
+// sweepStrays removes what is left of snapshots of the original of m, and has no set.
+func sweepStrays(ctx context.Context, m *Member, notice func(string)) {
+	for _, o := range strays(ctx, m.Origin, m.Kind) {
+		if o.Name == m.Name || !o.abandoned() {
 			continue
 		}
-		if err := kinds[m.Kind].drop(ctx, &Spec{}, &m); err != nil {
+		if err := kinds[o.Kind].drop(ctx, &Spec{}, &o); err != nil {
 			notice("a snapshot that was left behind: " + err.Error())
 		} else {
-			notice("removed the snapshot " + m.Name + " of " + path + ", which was left behind")
+			notice("removed the snapshot " + o.Name + " of " + m.Path + ", which was left behind")
 		}
 	}
 }
@@ -55,8 +52,8 @@ func (m *Member) short() string {
 	return strings.TrimPrefix(name, ".")
 }
 
-// strays are the snapshots that no set has.
-func strays(ctx context.Context) (found []Member) {
+// strays are the snapshots of an original, or with an empty one of all, that no set has.
+func strays(ctx context.Context, origin string, of ...string) (found []Member) {
 	known := map[string]bool{}
 	for _, o := range owners() {
 		if s, err := openSet(o[0], o[1], false); err == nil {
@@ -68,8 +65,8 @@ func strays(ctx context.Context) (found []Member) {
 			s.close()
 		}
 	}
-	for _, name := range []string{LVM, ZFS} {
-		all, err := kinds[name].orphans(ctx)
+	for _, name := range of {
+		all, err := kinds[name].orphans(ctx, origin)
 		if err != nil {
 			continue // without its programs there is nothing of that kind
 		}
@@ -150,7 +147,7 @@ func List(ctx context.Context) (all []Kept) {
 			all = append(all, Kept{ID: o[1], Kind: m.Kind, Path: m.Path, Device: m.Device, State: state, Made: st.Made})
 		}
 	}
-	for _, m := range strays(ctx) {
+	for _, m := range strays(ctx, "", LVM, ZFS) {
 		all = append(all, Kept{ID: m.Name, Kind: m.Kind, Path: m.Path, Device: m.Device, State: stateLeft, Made: m.made()})
 	}
 	return all
@@ -173,7 +170,7 @@ func Remove(ctx context.Context, id string, notice func(string)) error {
 		}
 		return Conclude(ctx, id, Failed, true, notice)
 	}
-	for _, m := range strays(ctx) {
+	for _, m := range strays(ctx, "", LVM, ZFS) {
 		if m.Name != id {
 			continue
 		}

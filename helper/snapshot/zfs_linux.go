@@ -110,7 +110,7 @@ func (z zfs) restore(ctx context.Context, m *Member) error {
 	if m.Undo == "" {
 		return nil
 	}
-	others, err := z.orphans(ctx)
+	others, err := z.orphans(ctx, m.Origin)
 	if err != nil {
 		return err
 	}
@@ -129,8 +129,12 @@ func (z zfs) restore(ctx context.Context, m *Member) error {
 	return nil
 }
 
-func (zfs) orphans(ctx context.Context) (found []Member, err error) {
-	out, err := tool(ctx, "zfs", "list", "-H", "-o", "name,"+zfsMark, "-t", "snapshot")
+func (zfs) orphans(ctx context.Context, origin string) (found []Member, err error) {
+	args := []string{"list", "-H", "-o", "name," + zfsMark, "-t", "snapshot"}
+	if origin != "" { // a host may have very many
+		args = append(args, "-d", "1", origin)
+	}
+	out, err := tool(ctx, "zfs", args...)
 	if err != nil {
 		return nil, err
 	}
