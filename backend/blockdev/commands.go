@@ -109,7 +109,7 @@ that others have made are never listed or touched.
 
 ` + "```console" + `
 rclone backend snapshots blockdev:host
-rclone backend snapshots blockdev:host -o remove=0123456789abcdef0123456789abcdef
+rclone backend snapshots blockdev:host -o remove=3f9a01c2
 ` + "```",
 		Opts: map[string]string{
 			"remove": "The id of a snapshot to remove, or \"all\" that are not in use",

@@ -162,10 +162,10 @@ func TestSet(t *testing.T) {
 	if err != nil || !follower.Made().Equal(h.Made()) || h.Made().IsZero() {
 		t.Fatalf("%v, made %v and %v", err, follower.Made(), h.Made())
 	}
-	if all := List(t.Context()); len(all) != 1 || all[0].State != stateUsed || all[0].Path != s.image || all[0].Kind != Command || all[0].ID != spec.Owner {
+	if all := List(t.Context()); len(all) != 1 || all[0].State != stateUsed || all[0].Path != s.image || all[0].Kind != Command || all[0].ID != spec.Owner[:8] {
 		t.Errorf("listed %+v", all)
 	}
-	if err := Remove(t.Context(), spec.Owner, s.notice); !errors.Is(err, device.ErrBusy) {
+	if err := Remove(t.Context(), spec.Owner[:8], s.notice); !errors.Is(err, device.ErrBusy) {
 		t.Errorf("removed while in use: %v", err)
 	}
 	h.Release()
@@ -261,7 +261,7 @@ func TestSet_KeeperKilled(t *testing.T) {
 		"removed": func(s *stage, spec *Spec, h *Hold) {
 			h.Release()
 			eventually(s.t, "left", func() bool { all := List(s.t.Context()); return len(all) == 1 && all[0].State == stateLeft })
-			if err := Remove(s.t.Context(), spec.Owner, s.notice); err != nil {
+			if err := Remove(s.t.Context(), spec.Owner[:8], s.notice); err != nil {
 				s.t.Error(err)
 			}
 		},

@@ -124,6 +124,9 @@ func sweepSet(dir, owner string, notice func(string)) {
 	}
 }
 
+// idLength is how much of an owner is told, in hex digits: who knows all of it may conclude the set.
+const idLength = 8
+
 // List tells of all snapshots on this host that this package has made.
 func List(ctx context.Context) (all []Kept) {
 	for _, o := range owners() {
@@ -144,7 +147,7 @@ func List(ctx context.Context) (all []Kept) {
 			continue
 		}
 		for _, m := range st.Members {
-			all = append(all, Kept{ID: o[1], Kind: m.Kind, Path: m.Path, Device: m.Device, State: state, Made: st.Made})
+			all = append(all, Kept{ID: o[1][:idLength], Kind: m.Kind, Path: m.Path, Device: m.Device, State: state, Made: st.Made})
 		}
 	}
 	for _, m := range strays(ctx, "", LVM, ZFS) {
@@ -156,7 +159,7 @@ func List(ctx context.Context) (all []Kept) {
 // Remove removes the snapshot with an ID of List. One that is in use is refused.
 func Remove(ctx context.Context, id string, notice func(string)) error {
 	for _, o := range owners() {
-		if o[1] != id {
+		if len(id) < idLength || !strings.HasPrefix(o[1], id) {
 			continue
 		}
 		s, err := openSet(o[0], o[1], false)
@@ -168,7 +171,7 @@ func Remove(ctx context.Context, id string, notice func(string)) error {
 		if used {
 			return fail(device.ErrBusy, id, "the snapshot is in use by a transfer")
 		}
-		return Conclude(ctx, id, Failed, true, notice)
+		return Conclude(ctx, o[1], Failed, true, notice)
 	}
 	for _, m := range strays(ctx, "", LVM, ZFS) {
 		if m.Name != id {
