@@ -63,6 +63,9 @@ func (p Policy) spec(m *wire.Prepare) (*snapshot.Spec, error) {
 	case (m.Kind != wire.SnapshotNone && m.Kind != wire.SnapshotCommand || len(m.Freeze) > 0) && !p.AllowSnapshots:
 		return nil, wire.Errorf(wire.CodeRefused, "%s: the helper on this host takes no snapshots: it was not started with --allow-snapshots", m.Path)
 	}
+	if spec.FreezeTime == 0 {
+		spec.FreezeTime = 10 * time.Second
+	}
 	spec.Limited = restricted && !p.AllowHooks
 	return spec, nil
 }

@@ -134,6 +134,16 @@ func parseName(name string) (made time.Time, owner string, ok bool) {
 	return made, parts[len(parts)-1], err == nil
 }
 
+// Hidden tells whether a directory entry is a snapshot of this package: a copy of all that is in a directory would
+// take it for one more disk. In /dev/mapper LVM doubles the dashes of names, and separates them by one.
+func Hidden(name string) bool {
+	if _, mapped, ok := strings.Cut(name, "-"+namePrefix+"-"); ok {
+		name = namePrefix + strings.TrimSuffix(strings.ReplaceAll(mapped, "--", "-"), "-cow")
+	}
+	_, _, ok := parseName(strings.TrimPrefix(name[strings.LastIndex(name, "@")+1:], "."))
+	return ok
+}
+
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 // fail is a failure of a kind of package device.

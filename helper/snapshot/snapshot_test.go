@@ -31,6 +31,20 @@ func TestName(t *testing.T) {
 	}
 }
 
+func TestHidden(t *testing.T) {
+	for _, name := range []string{"blockdev-vm-20261126T120007Z-01234567", ".blockdev-disk.img-20261126T120007Z-01234567",
+		"vm@blockdev-vm-20261126T120007Z-01234567", "vg0-blockdev--vm--20261126T120007Z--01234567", "vg--0-blockdev--vm--20261126T120007Z--01234567-cow"} {
+		if !Hidden(name) {
+			t.Errorf("%s is listed", name)
+		}
+	}
+	for _, name := range []string{"", ".", "vm", "blockdev-vm", "vg0-vm", ".blockdev-0123456789abcdef.partial", "vm@daily", "vg0-blockdev--vm"} {
+		if Hidden(name) {
+			t.Errorf("%s is not listed", name)
+		}
+	}
+}
+
 func TestProblem(t *testing.T) {
 	for name, kind := range kindNames {
 		err := problemOf(fail(kind, "/dev/x", "what to do")).err("/dev/y")

@@ -375,6 +375,17 @@ func TestSnapshot_Removed(t *testing.T) {
 		if len(volumes(t, "blockdev-data-")) != 1 {
 			t.Error("there is no snapshot")
 		}
+		for _, dir := range []string{"/dev/vg", "/dev/mapper"} {
+			listed, err := s.List(t.Context(), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range listed {
+				if strings.Contains(e.Name, "blockdev") {
+					t.Errorf("%s is listed as a disk", e.Name)
+				}
+			}
+		}
 		s.Release()
 		host.CloseIdle()
 		for end := time.Now().Add(time.Minute); len(volumes(t, "blockdev-")) > 0 && time.Now().Before(end); {
