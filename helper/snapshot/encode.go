@@ -54,6 +54,18 @@ func (l *line) value(n int) string {
 	return ""
 }
 
+// duration is a value in nanoseconds.
+func (l *line) duration() (time.Duration, error) {
+	n, err := strconv.ParseInt(l.value(0), 10, 64)
+	return time.Duration(n), err
+}
+
+// time is a value in nanoseconds since 1970.
+func (l *line) time() (time.Time, error) {
+	n, err := strconv.ParseInt(l.value(0), 10, 64)
+	return time.Unix(0, n), err
+}
+
 // fields are the texts of a Spec, and the lists, by their keys.
 func (s *Spec) fields() (texts map[string]*string, lists map[string]*[]string) {
 	return map[string]*string{"owner": &s.Owner, "path": &s.Path, "kind": &s.Kind, "space": &s.Space},
@@ -71,8 +83,8 @@ func (s *Spec) marshal(b []byte) []byte {
 	}
 	b = add(b, "write", strconv.FormatBool(s.Write))
 	b = add(b, "limited", strconv.FormatBool(s.Limited))
-	b = add(b, "freeze-time", s.FreezeTime.String())
-	return add(b, "grace", s.Grace.String())
+	b = add(b, "freeze-time", strconv.FormatInt(int64(s.FreezeTime), 10))
+	return add(b, "grace", strconv.FormatInt(int64(s.Grace), 10))
 }
 
 // take sets what one line says, and tells whether it was one of marshal.
@@ -92,9 +104,9 @@ func (s *Spec) take(l line) (known bool, err error) {
 	case "limited":
 		s.Limited = l.value(0) == "true"
 	case "freeze-time":
-		s.FreezeTime, err = time.ParseDuration(l.value(0))
+		s.FreezeTime, err = l.duration()
 	case "grace":
-		s.Grace, err = time.ParseDuration(l.value(0))
+		s.Grace, err = l.duration()
 	default:
 		return false, nil
 	}

@@ -53,7 +53,7 @@ func freeze(paths []string, limit time.Duration) (*frozen, error) {
 		}
 		fz.dirs = append(fz.dirs, f)
 	}
-	cmd := again(roleFreezer, limit.String(), strconv.Itoa(len(paths)))
+	cmd := again(roleFreezer, nanoseconds(limit), strconv.Itoa(len(paths)))
 	cmd.ExtraFiles = fz.dirs
 	err := fz.start(cmd)
 	if err != nil {
@@ -82,6 +82,8 @@ func freeze(paths []string, limit time.Duration) (*frozen, error) {
 	}()
 	return fz, nil
 }
+
+func nanoseconds(d time.Duration) string { return strconv.FormatInt(int64(d), 10) }
 
 // openMountpoint opens what a file system is mounted at. Any other directory would freeze the one it is on.
 func openMountpoint(path string) (*os.File, error) {
@@ -219,7 +221,7 @@ func freezer(limit time.Duration, count string) error {
 	for _, f := range dirs { // so that less is written while all others wait
 		_ = unix.Syncfs(int(f.Fd()))
 	}
-	watch := again(roleWatcher, limit.String(), count)
+	watch := again(roleWatcher, nanoseconds(limit), count)
 	watch.ExtraFiles = dirs
 	var w frozen
 	if err := w.start(watch); err != nil {

@@ -99,7 +99,7 @@ func TestFreeze_Killed(t *testing.T) {
 			}
 			var ids []int
 			for _, role := range roles {
-				ids = append(ids, processes(t, role, limit.String())...)
+				ids = append(ids, processes(t, role, nanoseconds(limit))...)
 			}
 			start := time.Now()
 			kill(t, ids...)
@@ -123,7 +123,7 @@ func TestFreeze_Stopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	ids := processes(t, roleFreezer, limit.String())
+	ids := processes(t, roleFreezer, nanoseconds(limit))
 	if len(ids) != 1 {
 		t.Fatalf("%d freezers", len(ids))
 	}
@@ -170,7 +170,7 @@ func TestFreeze(t *testing.T) {
 		t.Error("one is still frozen")
 	}
 	eventually(t, "no process is left", func() bool {
-		return len(processes(t, roleFreezer, "10s"))+len(processes(t, roleWatcher, "10s")) == 0
+		return len(processes(t, roleFreezer, nanoseconds(10*time.Second)))+len(processes(t, roleWatcher, nanoseconds(10*time.Second))) == 0
 	})
 }
 
@@ -215,7 +215,7 @@ func TestFreeze_KeeperKilled(t *testing.T) {
 				}
 				victims := keeper
 				if c.role != roleKeeper {
-					victims = processes(t, c.role, spec.FreezeTime.String())
+					victims = processes(t, c.role, nanoseconds(spec.FreezeTime))
 				}
 				kill(t, victims...)
 				eventually(t, "thawed", func() bool { return !isFrozen(t, dir) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -32,10 +33,11 @@ func play(role, first, second string) error {
 		defer stop()
 		return runKeeper(ctx, first, second)
 	case roleFreezer, roleWatcher:
-		limit, err := time.ParseDuration(first)
+		n, err := strconv.ParseInt(first, 10, 64)
 		if err != nil {
 			return err
 		}
+		limit := time.Duration(n)
 		if role == roleFreezer {
 			return freezer(limit, second)
 		}

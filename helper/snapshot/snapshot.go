@@ -18,6 +18,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,8 +131,26 @@ func parseName(name string) (made time.Time, owner string, ok bool) {
 	if len(parts) < 3 || len(parts[len(parts)-1]) != 8 || !isHex(parts[len(parts)-1]) {
 		return made, "", false
 	}
-	made, err := time.Parse(nameTime, parts[len(parts)-2])
-	return made, parts[len(parts)-1], err == nil
+	made, ok = parseTime(parts[len(parts)-2])
+	return made, parts[len(parts)-1], ok
+}
+
+// parseTime is the time that was formatted by nameTime. [time.Parse] is large, and nothing else needs it.
+func parseTime(s string) (t time.Time, ok bool) {
+	var n [6]int // from the year to the second
+	at := 0
+	for i, digits := range [6]int{4, 2, 2, 2, 2, 2} {
+		if i == 3 {
+			at++ // the T
+		}
+		if len(s) < at+digits {
+			return t, false
+		}
+		n[i], _ = strconv.Atoi(s[at : at+digits])
+		at += digits
+	}
+	t = time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], 0, time.UTC)
+	return t, t.Format(nameTime) == s
 }
 
 // Hidden tells whether a directory entry is a snapshot of this package: a copy of all that is in a directory would

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,7 +178,7 @@ func (s *set) load() (*state, error) {
 		case "boot":
 			st.Boot = l.value(0)
 		case "made":
-			st.Made, err = time.Parse(time.RFC3339Nano, l.value(0))
+			st.Made, err = l.time()
 		case "phase":
 			st.Phase = phase(l.value(0))
 		case "member":
@@ -200,7 +201,7 @@ func (s *set) load() (*state, error) {
 func (s *set) save(st *state) error {
 	b := st.Spec.marshal(nil)
 	b = add(b, "boot", st.Boot)
-	b = add(b, "made", st.Made.Format(time.RFC3339Nano))
+	b = add(b, "made", strconv.FormatInt(st.Made.UnixNano(), 10))
 	b = add(b, "phase", string(st.Phase))
 	b = add(b, "log", st.Log...)
 	for i := range st.Members {

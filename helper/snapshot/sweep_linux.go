@@ -70,7 +70,11 @@ func strays(ctx context.Context, origin string, of ...string) (found []Member) {
 		if err != nil {
 			continue // without its programs there is nothing of that kind
 		}
-		found = append(found, slices.DeleteFunc(all, func(m Member) bool { return known[m.Name] })...)
+		for _, m := range all {
+			if !known[m.Name] {
+				found = append(found, m)
+			}
+		}
 	}
 	return found
 }
