@@ -32,6 +32,9 @@ type Policy struct {
 	Allow []string
 	// ReadOnly refuses everything that changes something.
 	ReadOnly bool
+	// AllowSnapshots and AllowHooks let a helper with any of the above take
+	// snapshots and freeze, and run programs that the client names.
+	AllowSnapshots, AllowHooks bool
 }
 
 // Serve speaks the protocol over rw until the client closes it, and then

@@ -1,9 +1,11 @@
 package helper
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/snapshot"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -45,6 +47,7 @@ func (s *session) list(r *request) error {
 	if err != nil {
 		return err
 	}
+	infos = slices.DeleteFunc(infos, func(info device.Info) bool { return snapshot.Hidden(info.Name) })
 	for len(infos) > 0 {
 		n := min(len(infos), wire.MaxDirectory)
 		var batch wire.Entries

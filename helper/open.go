@@ -31,6 +31,8 @@ func (s *session) openObject(r *request) error {
 	if err != nil {
 		return err
 	}
+	s.sweep(path)
+	s.original = device.Info{}
 	var o *device.Object
 	var more []string // notices
 	if m.Write {
@@ -41,7 +43,7 @@ func (s *session) openObject(r *request) error {
 		}
 		o, more, err = s.openTarget(r, path, &m, w)
 	} else {
-		o, err = device.OpenReadGuarded(path, s.policy.guard(path))
+		o, err = s.openToRead(path)
 	}
 	if err != nil {
 		return err
@@ -53,7 +55,16 @@ func (s *session) openObject(r *request) error {
 			return err
 		}
 	}
-	return s.w.Write(opened(o))
+	return s.w.Write(s.describeOpened(path, o))
+}
+
+// describeOpened is opened. What a snapshot was taken of is told instead of the snapshot.
+func (s *session) describeOpened(path string, o *device.Object) *wire.Opened {
+	m := opened(o)
+	if s.original.Name != "" {
+		m.Path, m.Entry = path, entry(s.original)
+	}
+	return m
 }
 
 // opened is what the client is told of o. Only a target has identities and
@@ -94,6 +105,7 @@ func (s *session) closeObject(r *request) error {
 	}
 	o, writing := s.open, s.writing
 	s.open, s.writing, s.salvage = nil, false, nil
+	defer s.release()
 	defer s.dropUndo()
 	defer s.dropSpool(true)
 	switch {
@@ -130,6 +142,7 @@ func (s *session) abandon() {
 		s.open.Close()
 		s.open = nil
 	}
+	s.release()
 }
 
 // opened returns what is open, for reading or for writing.

@@ -38,6 +38,9 @@ type session struct {
 	leads      bool              // open is the target of the first session of a transfer; owned by handle
 	spool      *recovery.Spool   // what open is about to get, nil when that is written at once; owned by handle
 	ignoreSize bool              // of Open; owned by handle
+
+	prepared *prepared   // of Prepare; owned by handle
+	original device.Info // of what a snapshot that is open was taken of; owned by handle
 }
 
 // request is a request and the frames that belong to it.
@@ -227,6 +230,10 @@ func init() {
 		wire.TypePing:     (*session).ping,
 		wire.TypeUndo:     (*session).undoTransfer,
 		wire.TypeRecover:  (*session).recoverTransfer,
+
+		wire.TypePrepare:   (*session).prepare,
+		wire.TypeConclude:  (*session).conclude,
+		wire.TypeSnapshots: (*session).snapshots,
 	}
 }
 

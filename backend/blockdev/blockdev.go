@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,7 @@ func init() {
 		Config:       configure,
 		CommandHelp:  commandHelp(),
 		MetadataInfo: metadataInfo(),
-		Options:      append(host.Options(), options()...),
+		Options:      slices.Concat(host.Options(), options(), surroundingsOptions()),
 		Overview: &overview.BackendConfig{
 			Backend: Name, Name: "Blockdev", Tier: "External", Maintainers: "rclone-blockdev",
 			DataIntegrity: "Hash", Performance: "High", Docs: "Full", Security: "High",
@@ -86,6 +87,7 @@ func (f *Fs) heed(ctx context.Context) {
 // Options is the configuration of a remote.
 type Options struct {
 	host.Config
+	Surroundings
 	Force      string               `config:"force"`
 	ExpectID   string               `config:"expect_id"`
 	PinIDs     bool                 `config:"pin_ids"`
@@ -188,6 +190,7 @@ type Fs struct {
 	hashes   atomic.Bool // SHA-256 is offered
 	warned   sync.Once   // of flags that skip devices
 	unused   sync.Once   // said that the reference is not used
+	sets     sets
 }
 
 // NewFs makes the Fs of root. When root is an object, the Fs is that of its
@@ -205,7 +208,7 @@ func NewFs(ctx context.Context, name, root string, m configmap.Mapper) (fs.Fs, e
 		ReadMimeType:            true,
 		ServerSideAcrossConfigs: true,
 		SlowHash:                true,
-		NoMultiThreading:        f.Hashes().Count() > 0, // one pass gives the hash too
+		NoMultiThreading:        f.Hashes().Count() > 0 || f.opt.Snapshot != 0, // one pass gives the hash too, and is of one snapshot
 		ChunkWriterDoesntSeek:   true,
 	}).Fill(ctx, f)
 	if !f.opt.Chunks {

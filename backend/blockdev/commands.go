@@ -147,6 +147,24 @@ rclone backend unpin blockdev:host/dev sda
 	run:  (*Fs).unpin,
 }, undoCommand, recoverCommand, {
 	help: fs.CommandHelp{
+		Name:  "snapshots",
+		Short: "List the snapshots that were taken on the host, or remove one.",
+		Long: `Snapshots that the option snapshot has taken are removed by themselves. This lists
+those that are there: "in use" by a transfer, "waiting" for rclone to come back,
+or "left" by a helper that was killed, which the next one removes. Snapshots
+that others have made are never listed or touched.
+
+` + "```console" + `
+rclone backend snapshots blockdev:host
+rclone backend snapshots blockdev:host -o remove=3f9a01c2
+` + "```",
+		Opts: map[string]string{
+			"remove": "The id of a snapshot to remove, or \"all\" that are not in use",
+		},
+	},
+	run: (*Fs).snapshots,
+}, {
+	help: fs.CommandHelp{
 		Name:  "deploy",
 		Short: "Put the helper on the host.",
 		Long: `Any other use of the host does so too when it is needed. The result tells where

@@ -90,7 +90,7 @@ type pair struct {
 // openPair opens two objects, which must be different ones. how is for places where
 // the source cannot be read.
 func openPair(ctx context.Context, from, to place, how wire.ReadErrors) (*pair, error) {
-	src, err := openSalvaging(ctx, from, how)
+	src, err := openWithin(ctx, from, how, nil, false)
 	if err != nil {
 		return nil, explain(err)
 	}

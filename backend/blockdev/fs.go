@@ -191,6 +191,7 @@ func (f *Fs) About(ctx context.Context) (*fs.Usage, error) {
 
 // Shutdown closes what is idle on the host of f. Others that use it connect anew.
 func (f *Fs) Shutdown(ctx context.Context) error {
+	f.sets.conclude()
 	host.CloseIdle()
 	return nil
 }

@@ -26,6 +26,9 @@ func (f *Fs) info(ctx context.Context, arg []string, _ map[string]string) (any, 
 	}
 	out := values(found)
 	out["host"], out["name"] = at.host.String(), arg[0]
+	if steps := f.opt.steps(at.path); len(steps) > 0 {
+		out["around"] = steps
+	}
 	known, err := loadPin(at)
 	switch {
 	case err != nil:

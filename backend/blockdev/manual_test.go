@@ -46,6 +46,7 @@ func TestDocs_Commands(t *testing.T) {
 	delete(all, "host") // who was asked, and for what
 	delete(all, "name")
 	delete(all, "pinned") // this side knows it
+	delete(all, "around") // this side will ask for it
 	if len(all) > 0 || len(metadata) > 0 {
 		t.Errorf("nobody tells %v, %v", all, metadata)
 	}

@@ -32,14 +32,26 @@ func (o *Object) Open(ctx context.Context, options ...fs.OpenOption) (rc io.Read
 }
 
 func (o *Object) open(ctx context.Context, at place, off, n int64) (io.ReadCloser, error) {
+	around, err := o.fs.reading(at)
+	if err != nil {
+		return nil, err
+	}
+	rc, err := o.openWithin(ctx, at, off, n, around)
+	if err != nil {
+		around.closed(false, err)
+	}
+	return rc, err
+}
+
+func (o *Object) openWithin(ctx context.Context, at place, off, n int64, around *user) (io.ReadCloser, error) {
 	if n >= block.ExtentSize || wire.ReadErrors(o.fs.opt.ReadErrors) == wire.ReadSkip { // less costs more than it can save
 		if ref, err := o.reference(ctx); err != nil {
 			return nil, err
 		} else if ref != nil {
-			return o.rebuildAll(ctx, at, ref, off, n)
+			return o.rebuildAll(ctx, at, ref, off, n, around)
 		}
 	}
-	r := &reader{o: o, ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o)}
+	r := &reader{o: o, ctx: ctx, at: at, size: o.Size(), off: off, end: off + n, resume: newResume(o), around: around}
 	if err := r.open(ctx); err != nil {
 		return nil, classify(err)
 	}
@@ -88,6 +100,9 @@ type reader struct {
 	resume *resume
 	gaps   gaps // of what was read
 	closed bool
+	around *user
+	made   int64 // of attach
+	whole  bool  // all was read
 	err    error // of a connection that did not come back
 }
 
@@ -102,17 +117,28 @@ func (r *reader) open(ctx context.Context) error {
 		r.gaps.forget(r.off)
 		s.OnGaps(r.gaps.add)
 	}
-	if r.r, err = s.OpenSalvaging(ctx, r.at.path, r.off, r.end-r.off, how); err != nil {
+	made, err := r.around.attach(ctx, s, false)
+	if err == nil {
+		r.r, err = s.OpenSalvaging(ctx, r.at.path, r.off, r.end-r.off, how)
+	}
+	if err != nil {
+		if r.around != nil && s.Usable() {
+			_ = s.Detach(ctx)
+		}
 		s.Release()
 		return err
 	}
 	r.s = s
 	id := identity(s, r.r.Opened.Entry)
-	if r.id != "" && r.id != id {
+	switch {
+	case r.id != "" && r.made != made:
+		r.drop()
+		return errGone
+	case r.id != "" && r.id != id:
 		r.drop()
 		return fserrors.RetryError(errAnother)
 	}
-	r.id = id
+	r.id, r.made = id, made
 	return nil
 }
 
@@ -135,10 +161,12 @@ func (r *reader) Read(p []byte) (int, error) {
 		case n > 0:
 			r.resume.progress()
 			return n, nil // an error comes again
-		case err == nil || err == io.EOF:
-			return 0, err
+		case err == nil:
+			return 0, nil
+		case err == io.EOF:
+			return 0, r.ended()
 		}
-		err = r.o.explainRead(err)
+		err = r.around.explain(r.ctx, r.o.explainRead(err))
 		r.err = classify(r.resume.after(r.ctx, err, func(ctx context.Context) error {
 			if r.s != nil {
 				r.drop()
@@ -147,6 +175,18 @@ func (r *reader) Read(p []byte) (int, error) {
 		}))
 	}
 	return 0, r.err
+}
+
+// ended is io.EOF, unless what was read is void.
+func (r *reader) ended() error {
+	if !r.whole {
+		if err := r.around.check(r.ctx, r.made); err != nil {
+			r.err = classify(err)
+			return r.err
+		}
+		r.whole = r.off == r.size
+	}
+	return io.EOF
 }
 
 // RangeSeek goes on with length bytes at offset, or with all that follow when
@@ -179,12 +219,14 @@ func (r *reader) Close() error {
 		r.o.concludeRead(r.ctx, &r.gaps)
 	}
 	if r.s == nil {
+		r.around.closed(false, r.err)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), abortTime)
 	defer cancel()
 	err := r.s.Close(ctx, false, 0)
 	r.drop()
+	r.around.closed(r.whole, r.err)
 	return classify(err)
 }
 

@@ -70,27 +70,19 @@ type rebuilding struct {
 	resume   *resume
 	gaps     gaps
 	closed   bool
+	around   *user
+	whole    bool  // all was read
 	err      error // of a connection that did not come back
 }
 
 // rebuildAll reads n bytes at off of what is at from. It closes ref.
-func (o *Object) rebuildAll(ctx context.Context, from place, ref *device.Object, off, n int64) (io.ReadCloser, error) {
-	b := &rebuilding{o: o, ctx: ctx, from: from, off: off, end: off + n, resume: newResume(o)}
+func (o *Object) rebuildAll(ctx context.Context, from place, ref *device.Object, off, n int64, around *user) (io.ReadCloser, error) {
+	b := &rebuilding{o: o, ctx: ctx, from: from, off: off, end: off + n, resume: newResume(o), around: around}
 	var err error
-	if b.rebuilt, err = o.rebuild(ctx, from, ref, off, n, &b.gaps); err != nil {
+	if b.rebuilt, err = o.rebuild(ctx, from, ref, off, n, &b.gaps, around); err != nil {
 		return nil, err
 	}
 	return b, nil
-}
-
-// Close ends the reading.
-func (b *rebuilding) Close() error {
-	err := b.rebuilt.Close()
-	if !b.closed {
-		b.closed = true
-		b.o.concludeRead(b.ctx, &b.gaps)
-	}
-	return err
 }
 
 // Read reads the next bytes.
@@ -102,12 +94,37 @@ func (b *rebuilding) Read(p []byte) (int, error) {
 		case n > 0:
 			b.resume.progress()
 			return n, nil // an error comes again
-		case err == nil || err == io.EOF:
-			return 0, err
+		case err == nil:
+			return 0, nil
+		case err == io.EOF:
+			return 0, b.ended()
 		}
-		b.err = classify(b.resume.after(b.ctx, err, b.again))
+		b.err = classify(b.resume.after(b.ctx, b.around.explain(b.ctx, err), b.again))
 	}
 	return 0, b.err
+}
+
+// ended is io.EOF, unless what was read is void.
+func (b *rebuilding) ended() error {
+	if !b.whole {
+		if err := b.around.check(b.ctx, b.made); err != nil {
+			b.err = classify(err)
+			return b.err
+		}
+		b.whole = b.off == b.o.Size()
+	}
+	return io.EOF
+}
+
+// Close ends the transfer, also in the middle.
+func (b *rebuilding) Close() error {
+	err := b.rebuilt.Close()
+	if !b.closed {
+		b.closed = true
+		b.o.concludeRead(b.ctx, &b.gaps)
+	}
+	b.around.closed(b.whole, b.err)
+	return err
 }
 
 // again asks for what is still to be read, which must be of the same object.
@@ -121,11 +138,15 @@ func (b *rebuilding) again(ctx context.Context) error {
 	case ref == nil:
 		return refuse("the reference is gone")
 	}
-	fresh, err := b.o.rebuild(ctx, b.from, ref, b.off, b.end-b.off, &b.gaps)
+	fresh, err := b.o.rebuild(ctx, b.from, ref, b.off, b.end-b.off, &b.gaps, b.around)
 	if err != nil {
 		return err
 	}
-	if fresh.id != b.id {
+	switch {
+	case fresh.made != b.made:
+		_ = fresh.Close()
+		return errGone
+	case fresh.id != b.id:
 		_ = fresh.Close()
 		return fserrors.RetryError(errAnother)
 	}
@@ -139,6 +160,7 @@ type rebuilt struct {
 	*delta.Rebuilder
 	s      *host.Session
 	id     string // of what is read
+	made   int64  // of the surroundings
 	skip   int64  // bytes before the range that was asked for
 	cancel context.CancelFunc
 	ended  chan struct{} // the transfer has, and closed the reference
@@ -146,8 +168,8 @@ type rebuilt struct {
 
 // rebuild reads n bytes at off of what is at from. It closes ref, and collects what
 // cannot be read.
-func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, off, n int64, found *gaps) (*rebuilt, error) {
-	source, err := openSalvaging(ctx, from, wire.ReadErrors(o.fs.opt.ReadErrors))
+func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, off, n int64, found *gaps, around *user) (*rebuilt, error) {
+	source, err := openWithin(ctx, from, wire.ReadErrors(o.fs.opt.ReadErrors), around, false)
 	if err == nil && off+n > source.opened.Size {
 		source.close()
 		err = host.HasShrunk(from.path, source.opened.Size, off, n)
@@ -160,7 +182,7 @@ func (o *Object) rebuild(ctx context.Context, from place, ref *device.Object, of
 	skip := off % block.DefaultSize
 	r := block.Range{Offset: off - skip, Length: n + skip, BlockSize: block.DefaultSize}
 	ctx, cancel := context.WithCancel(ctx)
-	b := &rebuilt{delta.NewRebuilder(ctx, ref, ref.Size(), r), source.s, identity(source.s, source.opened.Entry), skip, cancel, make(chan struct{})}
+	b := &rebuilt{delta.NewRebuilder(ctx, ref, ref.Size(), r), source.s, identity(source.s, source.opened.Entry), source.made, skip, cancel, make(chan struct{})}
 	go func() {
 		defer close(b.ended)
 		res, err := host.ReceiveFrom(ctx, source.s, b.Rebuilder, r, delta.RebuildWindow)

@@ -27,33 +27,46 @@ type lease struct {
 	how    wire.ReadErrors // of a source: where it cannot be read
 	before int64           // bytes on the wire when it began, or was asked last
 	gone   bool            // s was given back
+
+	around *user // what surrounds it
+	made   int64 // of attach
 }
 
 // take opens something on a session of the host of p.
 func take(ctx context.Context, p place, req *wire.Open) (*lease, error) {
+	return takeWithin(ctx, p, req, nil, false)
+}
+
+// takeWithin is take within surroundings, which with follow must exist.
+func takeWithin(ctx context.Context, p place, req *wire.Open, around *user, follow bool) (*lease, error) {
 	s, err := p.host.Session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	before := s.Wire()
-	opened, err := s.Open(ctx, req)
+	l := &lease{s: s, how: req.ReadErrors, before: s.Wire(), around: around}
+	if l.made, err = around.attach(ctx, s, follow); err == nil {
+		if l.opened, err = s.Open(ctx, req); err != nil && around != nil && s.Usable() {
+			_ = s.Detach(ctx)
+		}
+	}
 	if err != nil {
 		s.Release()
 		return nil, err
 	}
-	return &lease{s: s, opened: opened, how: req.ReadErrors, before: before}, nil
+	return l, nil
 }
 
-func openSource(ctx context.Context, from place) (l *lease, err error) {
-	return openSalvaging(ctx, from, wire.ReadStop)
+func openSource(ctx context.Context, from place) (*lease, error) {
+	return openWithin(ctx, from, wire.ReadStop, nil, false)
 }
 
-// openSalvaging is openSource of what may have places that cannot be read.
-func openSalvaging(ctx context.Context, from place, how wire.ReadErrors) (l *lease, err error) {
+// openWithin is openSource of what may have places that cannot be read, within
+// surroundings, which with follow must exist.
+func openWithin(ctx context.Context, from place, how wire.ReadErrors, around *user, follow bool) (l *lease, err error) {
 	req := wire.Open{ReadErrors: how}
 	req.Path = from.path
 	err = from.again(ctx, func() error {
-		l, err = take(ctx, from, &req)
+		l, err = takeWithin(ctx, from, &req, around, follow)
 		return classify(err)
 	})
 	return l, err
@@ -61,7 +74,7 @@ func openSalvaging(ctx context.Context, from place, how wire.ReadErrors) (l *lea
 
 // again opens what is open for reading once more, for one more stream.
 func (l *lease) again(ctx context.Context) (*lease, error) {
-	more, err := openSalvaging(ctx, place{l.s.Host(), l.opened.Path}, l.how)
+	more, err := openWithin(ctx, place{l.s.Host(), l.opened.Path}, l.how, l.around, true)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +88,7 @@ func (l *lease) again(ctx context.Context) (*lease, error) {
 // same refuses another object than l. Numbers of devices are new after a restart of
 // the host, so then only the size is compared.
 func (l *lease) same(other *lease, anew bool) error {
-	if other.opened.Size == l.opened.Size && (anew || other.opened.Entry.ID == l.opened.Entry.ID) {
+	if other.opened.Size == l.opened.Size && (anew || other.opened.Entry.ID == l.opened.Entry.ID && other.made == l.made) {
 		return nil
 	}
 	return wire.Errorf(wire.CodeSource, "%s: %s became another object while it was read", l.s.Host(), l.opened.Path)
@@ -130,6 +143,7 @@ type target struct {
 	lead *lease
 
 	before wire.Entry // the target when it was opened first
+	around *user      // hooks
 
 	receipt *receipting // nil when none is wanted
 }
@@ -155,7 +169,13 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	if err := t.expect(); err != nil {
 		return nil, once(ctx, err)
 	}
+	if t.around, err = o.fs.writing(at); err != nil {
+		return nil, err
+	}
 	t.lead, err = t.claim(ctx)
+	if err != nil {
+		t.around.finish(false)
+	}
 	switch {
 	case errors.Is(err, wire.CodeRefused), errors.Is(err, wire.CodeIdentity):
 		return nil, once(ctx, err)
@@ -178,7 +198,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 // any other holder it does not.
 func (t *target) claim(ctx context.Context) (*lease, error) {
 	for end := time.Now().Add(lostClaim); ; {
-		l, err := take(ctx, t.at, &t.req)
+		l, err := takeWithin(ctx, t.at, &t.req, t.around, false)
 		passing := errors.Is(err, wire.CodeBusy) || isLost(err)
 		if !passing || !t.at.host.LostLately(lostClaim) || time.Now().After(end) {
 			return l, err
@@ -207,7 +227,7 @@ func (t *target) reopen(ctx context.Context) (void bool, err error) {
 	if n := old.opened.Lasting; n > 0 && int(n) <= len(old.opened.IDs) {
 		req.Pins = old.opened.IDs[:n]
 	}
-	again, err := take(ctx, t.at, &req)
+	again, err := takeWithin(ctx, t.at, &req, t.around, false)
 	if err != nil {
 		return false, err
 	}
@@ -278,7 +298,8 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 
 // commit completes the target, which now has the content of src, and looks at
 // what it has become.
-func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) error {
+func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) (err error) {
+	defer func() { t.around.finish(err == nil) }()
 	defer t.lead.release()
 	end := &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()}
 	if err := t.lead.s.End(ctx, end); err != nil {
@@ -308,6 +329,7 @@ func (t *target) abort(err error) {
 		t.lead.release()
 	}
 	t.lead.close()
+	t.around.finish(false)
 }
 
 // isNew tells whether the target is an image that has no name yet.

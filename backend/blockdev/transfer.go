@@ -35,7 +35,12 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, how ReadErrors, progress func(n int64)) error {
 	c := &copying{from: from, plan: planOf(ctx), report: &report{start: time.Now()}, resume: newResume(o)}
 	var err error
-	if c.source, err = openSalvaging(ctx, from, wire.ReadErrors(how)); err != nil {
+	if c.around, err = readingOf(src, from); err != nil {
+		return err
+	}
+	done := false
+	defer func() { c.around.finish(done) }()
+	if c.source, err = openWithin(ctx, from, wire.ReadErrors(how), c.around, false); err != nil {
 		return classify(err)
 	}
 	defer func() { c.source.close() }()
@@ -79,15 +84,18 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 	c.journal.end(err)
 	if err != nil {
 		c.t.abort(err)
-		return classify(err)
+		return classify(c.around.explain(ctx, err))
 	}
-	return c.report.gaps.outcome().conclude(ctx, o, how)
+	err = c.report.gaps.outcome().conclude(ctx, o, how)
+	done = err == nil
+	return err
 }
 
 // copying is a transfer between helpers.
 type copying struct {
 	t        *target
 	source   *lease
+	around   *user // of the source
 	from     place
 	plan     *Plan
 	parts    *parts
@@ -102,6 +110,9 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 	err := c.stripes(ctx)
 	if err == nil {
 		err = context.Cause(ctx)
+	}
+	if err == nil {
+		err = c.around.check(ctx, c.source.made)
 	}
 	if err != nil {
 		return err
@@ -171,11 +182,11 @@ func (c *copying) reopen(ctx context.Context) error {
 	anew := false
 	if !c.source.usable() {
 		c.source.release()
-		again, err := openSalvaging(ctx, c.from, c.source.how)
+		again, err := openWithin(ctx, c.from, c.source.how, c.around, false)
 		if err != nil {
 			return err
 		}
-		anew = restarted(c.source.s, again.s)
+		anew = restarted(c.source.s, again.s) || again.made != c.source.made
 		if err := c.source.same(again, anew); err != nil {
 			again.close()
 			return err

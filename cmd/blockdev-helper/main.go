@@ -17,12 +17,14 @@ import (
 )
 
 const usage = `usage:
-  blockdev-helper serve [--allow PATH]... [--read-only]
+  blockdev-helper serve [--allow PATH]... [--read-only] [--allow-snapshots] [--allow-hooks]
   blockdev-helper version
   blockdev-helper help [COMMAND]
 
 serve speaks the blockdev protocol on standard input and output. --allow limits
-it to a path and what is below; it may be repeated. As an SSH forced command, in
+it to a path and what is below; it may be repeated. A helper with --allow or
+--read-only takes snapshots only with --allow-snapshots, and runs hooks and other
+programs that the client names only with --allow-hooks. As an SSH forced command, in
 authorized_keys on one line:
   command="blockdev-helper serve --allow /dev/vg0 --read-only",restrict ssh-ed25519 ...
 

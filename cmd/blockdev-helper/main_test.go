@@ -75,7 +75,11 @@ func TestRun(t *testing.T) {
 
 func TestParsePolicy(t *testing.T) {
 	p, err := parsePolicy([]string{"--allow", "/dev/vg0/", "-read-only"}, io.Discard)
-	if err != nil || len(p.Allow) != 1 || p.Allow[0] != "/dev/vg0" || !p.ReadOnly {
+	if err != nil || len(p.Allow) != 1 || p.Allow[0] != "/dev/vg0" || !p.ReadOnly || p.AllowHooks || p.AllowSnapshots {
+		t.Errorf("%+v, %v", p, err)
+	}
+	p, err = parsePolicy([]string{"--read-only", "--allow-hooks", "--allow-snapshots"}, io.Discard)
+	if err != nil || !p.ReadOnly || !p.AllowHooks || !p.AllowSnapshots {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if p, err := parsePolicy(nil, io.Discard); err != nil || p.Allow != nil || p.ReadOnly {

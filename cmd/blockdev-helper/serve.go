@@ -37,6 +37,8 @@ func parsePolicy(args []string, stderr io.Writer) (helper.Policy, error) {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&policy.ReadOnly, "read-only", false, "refuse everything that writes")
+	flags.BoolVar(&policy.AllowSnapshots, "allow-snapshots", false, "let a limited helper take snapshots and freeze file systems")
+	flags.BoolVar(&policy.AllowHooks, "allow-hooks", false, "let a limited helper run programs that the client names, so that it may do anything")
 	flags.Func("allow", "allow only this absolute `path` and what is below; may be repeated", func(path string) error {
 		if !filepath.IsAbs(path) {
 			return errors.New("not an absolute path")

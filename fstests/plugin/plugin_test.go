@@ -93,6 +93,26 @@ func TestStock_Copy(t *testing.T) {
 	harness.Same(t, device.Path, back)
 }
 
+// The process that keeps a snapshot is that rclone once more, which finds its role in the plugin.
+func TestStock_Snapshot(t *testing.T) {
+	require.Need(t, require.Cgo)
+	client := with(t, harness.StockRclone(t).Bin)
+	state := filepath.Join(client.Dir, "state")
+	client.Env["BLOCKDEV_STATE_DIR"] = state
+	image := harness.Image{Size: size, Seed: 1}.File(t)
+	snapshot, copied := image+".snap", filepath.Join(client.Dir, "copy.img")
+	run(t, client, "copyto", "blockdev:localhost"+image, copied, "--blockdev-snapshot=command",
+		"--blockdev-snapshot-command=sh -c \"cp $BLOCKDEV_PATH $BLOCKDEV_PATH.snap; echo $BLOCKDEV_PATH.snap; truncate -s 0 $BLOCKDEV_PATH; truncate -s 8M $BLOCKDEV_PATH\"",
+		"--blockdev-snapshot-remove-command=rm -f "+snapshot)
+	harness.Same(t, harness.Image{Size: size, Seed: 1}.File(t), copied)
+	if _, err := os.Stat(snapshot); err == nil {
+		t.Error("the snapshot is left")
+	}
+	if left, err := os.ReadDir(state); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
 // TestBoth sets the variable for the program that has the backend anyway. Whether it takes the plugin is decided by
 // how the two were built; the backend is there once in any case.
 func TestBoth(t *testing.T) {

@@ -42,7 +42,7 @@ func TestMessage_VectorsAreFull(t *testing.T) {
 		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
 			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
 			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true,
-				"Open.ReadErrors": true, "Open.Apply": true, "Open.Spool": true, "Open.Transfer": true}
+				"Open.ReadErrors": true, "Open.Apply": true, "Open.Spool": true, "Open.Transfer": true, "Prepare.Write": true}
 			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
 				t.Errorf("%s is zero", field)
 			}
@@ -82,6 +82,13 @@ func long(n int) string { return strings.Repeat("x", n) }
 
 // names are so many strings.
 func names(n int) []string { return slices.Repeat([]string{"x"}, n) }
+
+// prepare is a Prepare that is valid but for what change does.
+func prepare(change func(*Prepare)) *Prepare {
+	m := &Prepare{path: path{"/a"}, Owner: testClaim}
+	change(m)
+	return m
+}
 
 // A message that is not valid is refused by both ends, for the same reason.
 func TestMessage_Err(t *testing.T) {
@@ -238,6 +245,22 @@ func TestMessage_Err(t *testing.T) {
 		{"unsorted runs", patch(Run{First: 2, Count: 1}, Run{First: 0, Count: 1}), ErrInvalid},
 		{"overlapping runs", patch(Run{First: 0, Count: 2}, Run{First: 1, Count: 2}), ErrInvalid},
 		{"the same run twice", patch(Run{Count: 1}, Run{Count: 1}), ErrInvalid},
+
+		{"no path", &Prepare{Owner: testClaim}, ErrInvalid}, {"no owner", &Prepare{path: path{"/a"}}, ErrInvalid},
+		{"unknown kind", prepare(func(m *Prepare) { m.Kind = 6 }), ErrInvalid},
+		{"writing with a snapshot", prepare(func(m *Prepare) { m.Write, m.Kind = true, SnapshotLVM }), ErrInvalid},
+		{"a group without a snapshot", prepare(func(m *Prepare) { m.Group = names(1) }), ErrInvalid},
+		{"freezing without a snapshot", prepare(func(m *Prepare) { m.Freeze = names(1) }), ErrInvalid},
+		{"space without a snapshot", prepare(func(m *Prepare) { m.Space = "1" }), ErrInvalid},
+		{"commands without their kind", prepare(func(m *Prepare) { m.Kind, m.Take, m.Drop = SnapshotLVM, names(1), names(1) }), ErrInvalid},
+		{"nothing that removes", prepare(func(m *Prepare) { m.Kind, m.Take = SnapshotCommand, names(1) }), ErrInvalid},
+		{"too many words", prepare(func(m *Prepare) { m.Before = names(MaxDirectory + 1) }), ErrTooLong},
+		{"an empty word", prepare(func(m *Prepare) { m.After = []string{""} }), ErrInvalid},
+		{"space is long", prepare(func(m *Prepare) { m.Kind, m.Space = SnapshotLVM, long(MaxName+1) }), ErrTooLong},
+		{"time is negative", prepare(func(m *Prepare) { m.Grace = -1 }), ErrInvalid},
+		{"time is long", prepare(func(m *Prepare) { m.FreezeTime = MaxWait + 1 }), ErrInvalid},
+		{"no owner", &Conclude{}, ErrInvalid}, {"id is long", &Snapshots{long(MaxName + 1)}, ErrTooLong},
+		{"device is long", &Prepared{Device: long(MaxName + 1)}, ErrTooLong}, {"state is long", &Kept{State: long(MaxName + 1)}, ErrTooLong},
 	} {
 		t.Run(name(tt.msg)+"/"+tt.rule, func(t *testing.T) {
 			if err := tt.msg.Validate(); !errors.Is(err, tt.want) {

@@ -71,7 +71,7 @@ func TestProtocol_Frames(t *testing.T) {
 func TestProtocol_Limits(t *testing.T) {
 	limits := map[string]int{
 		"MaxControl": MaxControl, "MaxBulk": MaxBulk, "MaxPath": MaxPath, "MaxText": MaxText, "MaxName": MaxName,
-		"MaxPreamble": MaxPreamble, "MaxBatch": MaxBatch, "MaxWindow": MaxWindow, "MaxDirectory": MaxDirectory,
+		"MaxPreamble": MaxPreamble, "MaxBatch": MaxBatch, "MaxWindow": MaxWindow, "MaxDirectory": MaxDirectory, "MaxWait": MaxWait,
 	}
 	rows := protocol(t)["Limits"].rows
 	if len(rows) != len(limits) {

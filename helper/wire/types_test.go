@@ -58,7 +58,8 @@ func TestType(t *testing.T) {
 			t.Errorf("%s: number %#x is out of order", d.name, d.number)
 		}
 		last = d.number
-		if request := d.from == "C" && (d.number >= 0x10 && d.number < 0x20 || d.number >= 0x50 && d.number < 0x60); d.number.IsRequest() != request {
+		number := d.number
+		if request := d.from == "C" && (number >= 0x10 && number < 0x20 || number >= 0x50 && number < 0x60 || number >= 0x60 && number < 0x68); number.IsRequest() != request {
 			t.Errorf("%s: IsRequest is %v", d.name, d.number.IsRequest())
 		}
 		if d.number.IsBulk() != (d.name == "Patch" || d.name == "Data") {

@@ -21,6 +21,7 @@ const (
 	maxInt  = "\x7f\xff\xff\xff\xff\xff\xff\xff"
 	sumA    = "\xaa\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"
 	sumB    = "\xbb\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"
+	claimA  = "\xc1\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"
 	// entryA is the literal form of testEntry: 2+3 name, 3 kind and flags, 3*8, 4, 2+3 identity.
 	entryA = "\x00\x03sda\x02\x00\x01" + int1M + minus1 + u64zero + "\x00\x00\x02\x00" + "\x00\x038:0"
 )
@@ -105,6 +106,19 @@ var vectors = []vector{
 	{&Finished{testSumB}, sumB},
 	{&Gaps{Keep: true, List: []Gap{{2, 1 << 20}, {1 << 21, 2}}}, "\x01\x00\x02" + int2 + int1M + "\x00\x00\x00\x00\x00\x20\x00\x00" + int2},
 	{&Gaps{List: []Gap{{0, 2}}}, "\x00\x00\x01" + u64zero + int2},
+
+	{&Prepare{path: path{"/a"}, Owner: testClaim, Follow: true, Kind: SnapshotCommand, Group: []string{"/a", "/b"}, Space: "9%", Freeze: []string{"/m"},
+		FreezeTime: 2, Grace: 1 << 20, Take: []string{"t", "x"}, Drop: []string{"d"}, Before: []string{"b"}, After: []string{"c"}},
+		"\x00\x02/a" + claimA + "\x01\x00\x05" + "\x00\x02\x00\x02/a\x00\x02/b" + "\x00\x029%" + "\x00\x01\x00\x02/m" + int2 + int1M +
+			"\x00\x02\x00\x01t\x00\x01x" + "\x00\x01\x00\x01d" + "\x00\x01\x00\x01b" + "\x00\x01\x00\x01c"},
+	{&Prepare{path: path{"/a"}, Owner: testClaim, Write: true, Before: []string{"b"}},
+		"\x00\x02/a" + claimA + "\x00\x01\x00" + "\x00\x00" + "\x00\x00" + "\x00\x00" + u64zero + u64zero +
+			"\x00\x00" + "\x00\x00" + "\x00\x01\x00\x01b" + "\x00\x00"},
+	{&Conclude{Owner: testClaim, Failed: true, Wait: true}, claimA + "\x01\x01"},
+	{&Snapshots{Remove: "vg/x"}, "\x00\x04vg/x"},
+	{&Prepared{Device: "/d", Made: 2}, "\x00\x02/d" + int2},
+	{&Kept{ID: "i", Kind: "lvm", Path: "/a", Device: "/d", State: "left", Made: 2},
+		"\x00\x01i" + "\x00\x03lvm" + "\x00\x02/a" + "\x00\x02/d" + "\x00\x04left" + int2},
 
 	{&Alive{}, ""},
 }

@@ -64,6 +64,7 @@ const (
 	MaxPreamble  = 64 << 10 // what a login may print before the magic
 	MaxBatch     = 512      // extent digests in one Digests frame
 	MaxWindow    = 256      // extents between the oldest unsettled and the newest digest
+	MaxWait      = 86400000 // milliseconds of the times in Prepare: a day
 	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )
 
@@ -136,17 +137,26 @@ const (
 	TypeUndo    Type = 0x50 // C: path and directory of the log
 	TypeRecover Type = 0x51 // C: path and directory of the spool
 
+	TypePrepare   Type = 0x60 // C: path, and what is to surround its transfer
+	TypeConclude  Type = 0x61 // C: end what Prepare has begun
+	TypeSnapshots Type = 0x62 // C: list what was taken, or remove one
+	TypePrepared  Type = 0x68 // H: what will be read
+	TypeKept      Type = 0x69 // H: a snapshot, for Snapshots
+
 	TypeAlive Type = 0x81 // both: the end that sends it is there
 )
 
 // IsRequest tells whether frames of this type start a request.
-func (t Type) IsRequest() bool { return t >= TypeStat && t <= TypePing || t&0xf0 == TypeUndo }
+func (t Type) IsRequest() bool {
+	return t >= TypeStat && t <= TypePing || t&0xf0 == TypeUndo || t >= TypePrepare && t < TypePrepared
+}
 
 // IsKnown tells whether this release has a message for frames of this type.
 func (t Type) IsKnown() bool {
 	switch {
-	case t >= TypeHello && t <= TypeProgress, t >= TypeStat && t <= TypePing, t == TypeUndo, t == TypeRecover, t >= TypeEntries && t <= TypeProperties,
-		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t == TypeAlive:
+	case t >= TypeHello && t <= TypeProgress, t >= TypeStat && t <= TypePing, t >= TypeEntries && t <= TypeProperties,
+		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t == TypeUndo, t == TypeRecover,
+		t >= TypePrepare && t <= TypeSnapshots, t == TypePrepared, t == TypeKept, t == TypeAlive:
 		return true
 	}
 	return false
