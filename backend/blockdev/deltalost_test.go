@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,44 @@ func TestDeltas_Lost(t *testing.T) {
 		}
 		same(t, dir+"/"+name, data)
 	}
+}
+
+// An apply that lost its connection for good is completed when that is asked for.
+func TestDeltas_LostForGood(t *testing.T) {
+	dir, store := t.TempDir(), t.TempDir()
+	f, relay := overSSH(t, dir)
+	f.(*Fs).opt.RetryTime = 0
+	old := edges.Contents()[1].Make(40<<20, 3)
+	now := bytes.Clone(old)
+	since := "none"
+	for night, data := range [][]byte{old, now} {
+		write(t, dir+"/img", data)
+		name := fmt.Sprintf("%s/%d.delta", store, night)
+		if _, err := runCommand(t, f, "delta", map[string]string{"since": since}, "img", name); err != nil {
+			t.Fatal(err)
+		}
+		since = name
+		for at := 5; at < len(now); at += 1 << 20 {
+			now[at] ^= 1
+		}
+	}
+	write(t, dir+"/img", old)
+	for at := 5; at < len(now); at += 1 << 20 { // now is one round ahead
+		now[at] ^= 1
+	}
+	relay.Reset()
+	relay.CutAfter(10 << 20)
+	if _, err := runCommand(t, f, "apply", nil, "img", since); !isLost(err) {
+		t.Fatalf("%v", err)
+	}
+	relay.Reset()
+	if _, err := runCommand(t, f, "apply", nil, "img", since); err == nil || !strings.Contains(err.Error(), "continue=true") {
+		t.Errorf("%v", err)
+	}
+	if _, err := runCommand(t, f, "apply", map[string]string{"continue": "true"}, "img", since); err != nil {
+		t.Error(err)
+	}
+	same(t, dir+"/img", now)
 }
 
 // What a try before has found, when the connection was lost, does not count any more when the source has changed

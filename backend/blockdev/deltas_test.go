@@ -290,6 +290,31 @@ func TestDeltas_Latest(t *testing.T) {
 	}
 }
 
+// A delta has the blocks of the receipt that it is since.
+func TestDeltas_BlockSize(t *testing.T) {
+	dir := t.TempDir()
+	f := here(t, dir)
+	data := edges.Contents()[2].Make(3<<20+700, 1)
+	ctx := WithPlan(t.Context(), &Plan{Receipt: dir + "/r.json", BlockSize: 512})
+	if _, err := f.Put(ctx, bytes.NewReader(data), info("img", int64(len(data)))); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/copy", data)
+	for at := 0; at < 1<<20; at += 1024 { // every other block
+		clear(data[at : at+512])
+		data[at+700] ^= 1
+	}
+	write(t, dir+"/img", data)
+	out, err := runCommand(t, f, "delta", map[string]string{"since": dir + "/r.json"}, "img", dir+"/1.delta")
+	if err != nil || out.(*deltaResult).Extents != 1 || out.(*deltaResult).Zeroed < 512<<10 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if _, err := runCommand(t, f, "apply", nil, "copy", dir+"/1.delta"); err != nil {
+		t.Error(err)
+	}
+	same(t, dir+"/copy", data)
+}
+
 // A delta that cannot be completed leaves neither itself nor a receipt; what is there is not replaced.
 func TestDeltas_Refused(t *testing.T) {
 	dir, store := t.TempDir(), t.TempDir()
