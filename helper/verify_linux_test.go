@@ -2,6 +2,7 @@ package helper
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -19,10 +20,23 @@ import (
 // finishing is the link of a sender, with something to be done before it finishes.
 type finishing struct {
 	*client
-	do func()
+	do      func()
+	notices int
 }
 
-func (f finishing) Write(m wire.Message) error {
+// Next takes the notices out.
+func (f *finishing) Next(ctx context.Context) (wire.Frame, error) {
+	for {
+		m, err := f.client.Next(ctx)
+		if err != nil || m.Type != wire.TypeNotice {
+			return m, err
+		}
+		m.Release()
+		f.notices++
+	}
+}
+
+func (f *finishing) Write(m wire.Message) error {
 	if _, ok := m.(*wire.Finish); ok {
 		f.do()
 	}
@@ -75,7 +89,8 @@ func TestServe_Verify(t *testing.T) {
 			c.call(req, new(wire.Opened))
 			r := block.Range{Length: size, BlockSize: block.DefaultSize}
 			c.send(wire.NewReceive(r, delta.Window))
-			_, err = delta.Send(t.Context(), finishing{c, func() { changeBelow(t, dev, backing, at) }}, memdev.FromBytes(source), r, delta.Window, wire.CompressOff)
+			link := &finishing{client: c, do: func() { changeBelow(t, dev, backing, at) }}
+			_, err = delta.Send(t.Context(), link, memdev.FromBytes(source), r, delta.Window, wire.CompressOff)
 			if err == nil {
 				_, err = c.end()
 			}
@@ -85,6 +100,9 @@ func TestServe_Verify(t *testing.T) {
 			now, err := os.ReadFile(backing)
 			if repaired := bytes.Equal(now, source); err != nil || repaired != tt.found {
 				t.Errorf("the changed byte was found: %v, %v", repaired, err)
+			}
+			if told := link.notices > 0; told != tt.found {
+				t.Errorf("%d notices", link.notices)
 			}
 			c.usable()
 			c.call(&wire.Close{}, nil)

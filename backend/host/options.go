@@ -193,7 +193,7 @@ E.g. "/usr/local/bin/blockdev-helper".`,
 		Name: "helper_dir",
 		Help: `Directory on the host in which rclone may keep the helper.
 
-The helper (about 3 MB) is kept in its subdirectory "rclone-blockdev", which must
+The helper (about 4.5 MB) is kept in its subdirectory "rclone-blockdev", which must
 belong to the user who logs in. Leave blank for $XDG_CACHE_HOME or ~/.cache. Where
 that is full or does not allow programs, $XDG_RUNTIME_DIR and, for root, /run are
 tried. Leading "~/" is the home directory on the host.

@@ -34,7 +34,7 @@ type Device interface {
 
 // Errors that are more than a failure of the file system.
 var (
-	ErrNone    = errors.New("nothing to undo")
+	ErrNone    = errors.New("no log of it")
 	ErrDamaged = errors.New("the log is damaged")
 	ErrDiffers = errors.New("the target is not in the state that the log belongs to")
 	ErrUndoing = errors.New("an undo was begun and not completed")
@@ -86,16 +86,6 @@ func (p pages) add(s span) {
 		word, mask := p.bit(off)
 		*word |= mask
 	}
-}
-
-// any tells whether a page of s is in the set.
-func (p pages) any(s span) bool {
-	for off := s.from / pageSize * pageSize; off < s.to; off += pageSize {
-		if p.has(off) {
-			return true
-		}
-	}
-	return false
 }
 
 // runs calls do with the parts of s that are in the set, or not, in turn.

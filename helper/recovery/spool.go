@@ -69,7 +69,7 @@ func BeginSpool(dir string, s Subject, token Token, lead bool) (*Spool, error) {
 		return sp, nil
 	case !lead:
 		sp.Close()
-		return nil, fmt.Errorf("%s: %w: no spool in %s is of this transfer", s.Path, ErrNone, dir)
+		return nil, fmt.Errorf("%s: %w, of this transfer, is in %s", s.Path, ErrNone, dir)
 	default:
 		sp.Close()
 		if err := sp.Remove(); err != nil {

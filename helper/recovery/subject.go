@@ -183,7 +183,8 @@ func newest(dir, suffix string, s *Subject) (*found, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("%s: %w: no log in %s is of it", s.Path, ErrNone, dir)
+		verb := map[string]string{undoSuffix: "undo", spoolSuffix: "recover"}[suffix]
+		return nil, fmt.Errorf("%s: nothing to %s: %w is in %s", s.Path, verb, ErrNone, dir)
 	}
 	l, err := openLog(path, 0)
 	if err != nil {

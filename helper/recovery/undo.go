@@ -73,7 +73,7 @@ func Join(dir string, s Subject) (*Undo, error) {
 	}
 	if f.state != stateOpen {
 		f.log.close()
-		return nil, fmt.Errorf("%s: %w: no log in %s is of a transfer that runs", s.Path, ErrNone, dir)
+		return nil, fmt.Errorf("%s: %w, of a transfer that runs, is in %s", s.Path, ErrNone, dir)
 	}
 	return newUndo(f), nil
 }
