@@ -76,8 +76,8 @@ func checkStatic(t *testing.T, packed []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(binary) > 4<<20 {
-		t.Errorf("%d bytes, the limit is 4 MiB", len(binary))
+	if len(binary) > 5<<20 {
+		t.Errorf("%d bytes, the limit is 5 MiB", len(binary))
 	}
 	file, err := elf.NewFile(bytes.NewReader(binary))
 	if err != nil {
