@@ -28,6 +28,7 @@ type collecting struct {
 	from   place
 	source *lease
 	base   *deltaBase
+	around *user // of the device
 	parts  *parts
 	report *report
 	resume *resume
@@ -52,7 +53,7 @@ type differing struct {
 // open opens the device.
 func (c *collecting) open(ctx context.Context) (err error) {
 	c.ctx = ctx
-	if c.source, err = openSource(ctx, c.from); err != nil {
+	if c.source, err = openWithin(ctx, c.from, wire.ReadStop, c.around, false); err != nil {
 		return explain(err)
 	}
 	if c.base.m != nil {
@@ -75,8 +76,12 @@ func (c *collecting) write(ctx context.Context, w io.Writer) (err error) {
 
 // fill writes all but the header.
 func (c *collecting) fill(ctx context.Context) error {
-	if err := c.resume.run(ctx, c.stripes, c.reopen); err != nil {
-		return err
+	err := c.resume.run(ctx, c.stripes, c.reopen)
+	if err == nil {
+		err = c.around.check(ctx, c.source.made)
+	}
+	if err != nil {
+		return c.around.explain(ctx, err)
 	}
 	if err := c.writeReceipt(); err != nil {
 		return err
@@ -222,7 +227,7 @@ func (c *collecting) reopen(ctx context.Context) error {
 		return nil
 	}
 	c.source.release()
-	again, err := openSource(ctx, c.from)
+	again, err := openWithin(ctx, c.from, wire.ReadStop, c.around, false)
 	if err != nil {
 		return err
 	}

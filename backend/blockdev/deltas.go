@@ -94,6 +94,11 @@ func (f *Fs) delta(ctx context.Context, arg []string, opt map[string]string) (an
 	defer os.RemoveAll(stage)
 	c := &collecting{o: f.newObject(arg[0], wire.Entry{}), from: at, base: base, report: &report{start: time.Now()}, name: to.full(), sent: map[int64]*differing{}}
 	c.resume = newResume(c.o)
+	if c.around, err = f.reading(at); err != nil {
+		return nil, err
+	}
+	done := false
+	defer func() { c.around.finish(done) }()
 	if err := c.open(ctx); err != nil {
 		return nil, err
 	}
@@ -106,6 +111,7 @@ func (f *Fs) delta(ctx context.Context, arg []string, opt map[string]string) (an
 	if err != nil {
 		return nil, classify(err)
 	}
+	done = true
 	res := c.result(n)
 	if dir != "" {
 		if res.Receipt, err = receipt.Publish(c.receipt, dir); err != nil {

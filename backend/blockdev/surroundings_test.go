@@ -110,6 +110,19 @@ func TestSurroundings_Pieces(t *testing.T) {
 	s.nothingLeft()
 }
 
+// A delta is of a snapshot, which is gone when it is written.
+func TestSurroundings_Delta(t *testing.T) {
+	s := newSnapshooting(t, "img")
+	f := s.fs(",after_read=" + s.dir + "/hook")
+	if _, err := runCommand(t, f, "delta", nil, "img", t.TempDir()+"/0.delta"); err != nil {
+		t.Fatal(err)
+	}
+	if log := s.log(); log != "take, drop, after_read success" {
+		t.Errorf("did %s", log)
+	}
+	s.nothingLeft()
+}
+
 // Snapshots of a group are taken before the first is read, and go when all were read.
 func TestSurroundings_Group(t *testing.T) {
 	s := newSnapshooting(t, "a", "b", "c")
