@@ -2,6 +2,7 @@ package helper
 
 import (
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
@@ -144,13 +145,17 @@ func (s *session) snapshots(r *request) error {
 	if restricted := len(s.policy.Allow) > 0 || s.policy.ReadOnly; restricted && !s.policy.AllowSnapshots {
 		return wire.Errorf(wire.CodeRefused, "the helper on this host takes no snapshots: it was not started with --allow-snapshots")
 	}
+	listed := slices.DeleteFunc(snapshot.List(r.ctx), func(k snapshot.Kept) bool {
+		_, err := s.policy.check(k.Path, false)
+		return err != nil
+	})
 	if m.Remove != "" {
+		if !slices.ContainsFunc(listed, func(k snapshot.Kept) bool { return clipName(k.ID) == m.Remove }) {
+			return wire.Errorf(wire.CodeNotFound, "%s: there is no such snapshot of ours", m.Remove)
+		}
 		return snapshot.Remove(r.ctx, m.Remove, s.tell)
 	}
-	for _, k := range snapshot.List(r.ctx) {
-		if _, err := s.policy.check(k.Path, false); err != nil {
-			continue
-		}
+	for _, k := range listed {
 		kept := &wire.Kept{ID: clipName(k.ID), Kind: k.Kind, Path: clipName(k.Path), Device: clipName(k.Device), State: k.State}
 		if !k.Made.IsZero() {
 			kept.Made = k.Made.UnixNano()

@@ -289,7 +289,7 @@ func (o *Object) deliver(ctx context.Context, chain *deltafile.Chain) (err error
 		return classify(err)
 	}
 	defer d.t.endReceipt()
-	handle := atexit.Register(func() { fs.Errorf(o, "interrupted: the target is partly updated; %s", d.hint) })
+	handle := atexit.Register(func() { fs.Errorf(o, "interrupted: %s", d.t.partly(d.hint)) })
 	defer atexit.Unregister(handle)
 	src := object.NewStaticObjectInfo(path.Base(o.remote), chain.State.Time, chain.Size, true, nil, nil)
 	err = d.resume.run(ctx, func(ctx context.Context) error { return d.work(ctx, src) }, d.reopen)
@@ -318,7 +318,7 @@ func (d *delivering) prepare(ctx context.Context) error {
 // abort is that of the target, with another way to go on.
 func (d *delivering) abort(err error) {
 	if !d.t.isNew() && !errors.Is(err, errReceipt) {
-		fs.Errorf(d.t.o, "stopped before the end: the target is partly updated; %s", d.hint)
+		fs.Errorf(d.t.o, "stopped before the end: %s", d.t.partly(d.hint))
 	}
 	if isLost(err) {
 		d.t.lead.release()

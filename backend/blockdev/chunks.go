@@ -215,7 +215,11 @@ func (w *chunkWriter) Close(ctx context.Context) error {
 		return nil
 	}
 	defer w.t.endReceipt()
-	return classify(w.t.commit(ctx, w.src, w.report))
+	err := w.t.commit(ctx, w.src, w.report)
+	if err != nil {
+		w.t.around.finish(false)
+	}
+	return classify(err)
 }
 
 // Abort leaves what existed as it is now.

@@ -82,7 +82,7 @@ func (o *Object) newJournal(from, at place, size int64) *journal {
 	}
 	j.page.Done = before.Done
 	if n := len(j.left) - j.undone(); n > 0 {
-		fs.Infof(o, "the copy before was interrupted: %d of %d parts were done then, which are compared last", n, len(j.left))
+		fs.Infof(o, "the copy before was interrupted: %d of %d parts were read through then, and come last now", n, len(j.left))
 	}
 	return j
 }

@@ -159,7 +159,7 @@ func TestJournal_Copy(t *testing.T) {
 	if _, err := operations.Copy(t.Context(), f, find(t, f, "img"), "img", src); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(log.text(), "1 of 2 parts were done then") || log.counter("equal") < block.StripeSize-4096 {
+	if !strings.Contains(log.text(), "1 of 2 parts were read through then") || log.counter("equal") < block.StripeSize-4096 {
 		t.Errorf("%s", log.text())
 	}
 	out, err := runCommand(t, f, "root", nil, "img")

@@ -295,6 +295,10 @@ func (s *surroundings) hold() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended || s.holder != nil { // meanwhile
+		on.Release()
+		return
+	}
 	s.holder = on
 }
 

@@ -263,3 +263,18 @@ func TestOptions_Space(t *testing.T) {
 		}
 	}
 }
+
+// A target that lacks what could not be read is none that a hook may start something from.
+func TestSurroundings_Unreadable(t *testing.T) {
+	const size = 5 << 20
+	d := failingDevice(t, make([]byte, size), 3<<20)
+	s := newSnapshooting(t)
+	src := find(t, newFs(t, "blockdev,read_errors=zero:localhost/dev/"), filepath.Base(d.Path))
+	f := newFs(t, "blockdev,after_write="+s.dir+"/hook:localhost"+s.dir)
+	if _, err := f.Features().Copy(t.Context(), src, "image"); err == nil {
+		t.Fatal("no error")
+	}
+	if log := s.log(); log != "after_write failed" {
+		t.Errorf("did %q", log)
+	}
+}

@@ -297,9 +297,9 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 }
 
 // commit completes the target, which now has the content of src, and looks at
-// what it has become.
+// what it has become. When that fails the hook waits: a lost connection may come back.
+// A target with places that could not be read is none to be used by a hook.
 func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) (err error) {
-	defer func() { t.around.finish(err == nil) }()
 	defer t.lead.release()
 	end := &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()}
 	if err := t.lead.s.End(ctx, end); err != nil {
@@ -315,6 +315,7 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 	outcome := report.outcome()
 	outcome.Receipt, err = t.writeReceipt(ctx, report)
 	planOf(ctx).done(outcome)
+	t.around.finish(err == nil && outcome.Unreadable.Count == 0)
 	return err
 }
 
@@ -323,7 +324,7 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 // for the next try to go on from.
 func (t *target) abort(err error) {
 	if err != nil && !t.isNew() && !errors.Is(err, errReceipt) {
-		fs.Errorf(t.o, "stopped before the end: %s", t.partly())
+		fs.Errorf(t.o, "stopped before the end: %s", t.partly(sameCommand))
 	}
 	if isLost(err) {
 		t.lead.release()

@@ -250,7 +250,7 @@ func (o *Object) receive(ctx context.Context, in io.Reader, src fs.ObjectInfo) e
 // by a signal before the returned function is called.
 func (t *target) interruptible() (stop func()) {
 	handle := atexit.Register(func() {
-		fs.Errorf(t.o, "interrupted: %s", t.partly())
+		fs.Errorf(t.o, "interrupted: %s", t.partly(sameCommand))
 	})
 	return func() { atexit.Unregister(handle) }
 }

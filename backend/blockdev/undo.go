@@ -129,16 +129,19 @@ func flag(opt map[string]string, name string) (bool, error) {
 	return set, nil
 }
 
-// partly says what a target is that was not completed.
-func (t *target) partly() string {
+// partly says what a target is that was not completed, and what completes it.
+func (t *target) partly(completes string) string {
 	switch t.req.Apply {
 	case wire.ApplyReflink:
-		return "the target is as it was; the same command goes on"
+		return "the target is as it was; " + completes
 	case wire.ApplyAtomic:
-		return `the target is as it was, or the same command, or "backend recover", completes it`
+		return `the target is as it was, or "backend recover" completes it; ` + completes
 	}
 	if t.req.Undo != "" {
-		return `the target is partly updated; the same command completes it, and "backend undo" takes it back`
+		return `the target is partly updated; ` + completes + `, and "backend undo" takes it back`
 	}
-	return "the target is partly updated; the same command completes it"
+	return "the target is partly updated; " + completes
 }
+
+// sameCommand is what completes a target after most transfers.
+const sameCommand = "the same command completes it"

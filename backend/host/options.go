@@ -18,7 +18,7 @@ func Options() []fs.Option {
 	options = append(options, algorithmOptions()...)
 	options = append(options, programOptions()...)
 	options = append(options, helperOptions()...)
-	return append(options, limitOptions()...)
+	return append(append(options, limitOptions()...), lineOptions()...)
 }
 
 func hostOptions() []fs.Option {
@@ -269,7 +269,11 @@ It has no effect on reading in rclone's own ranges, as of a mount.`,
 			{Value: "on", Help: "With all devices."},
 		},
 		Advanced: true,
-	}, {
+	}}
+}
+
+func lineOptions() []fs.Option {
+	return []fs.Option{{
 		Name:    "keepalive",
 		Default: fs.Duration(30 * time.Second),
 		Help: `Time between two signs of life on a silent connection.
