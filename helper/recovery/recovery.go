@@ -17,9 +17,11 @@ import (
 const (
 	sectorSize = 512       // what a disk writes whole or not at all
 	pageSize   = 4096      // what is kept or not
-	groupSize  = 8 << 20   // of the target, written after one sync of the log
 	region     = 256 << 20 // pages of one are marked together
 )
+
+// groupSize is how many bytes of the target are written after one sync of the log.
+var groupSize int64 = 8 << 20
 
 // Device is what is kept and brought back.
 type Device interface {

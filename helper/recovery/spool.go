@@ -324,7 +324,7 @@ func (t *Spooled) Zero(off, n int64) error {
 
 // Settled appends to the spool when it is much.
 func (t *Spooled) Settled(int64, int) error {
-	if len(t.spool.buf) < groupSize {
+	if int64(len(t.spool.buf)) < groupSize {
 		return nil
 	}
 	return t.spool.add(false)
