@@ -34,7 +34,11 @@ func mounted(t *testing.T, kind string) string {
 	}
 	t.Cleanup(func() {
 		_ = thawPath(dir)
-		if err := unix.Unmount(dir, 0); err != nil {
+		err := unix.Unmount(dir, 0)
+		for end := time.Now().Add(10 * time.Second); err == unix.EBUSY && time.Now().Before(end); err = unix.Unmount(dir, 0) {
+			time.Sleep(50 * time.Millisecond) // a process that was killed has not ended yet
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
