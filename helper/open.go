@@ -39,7 +39,7 @@ func (s *session) openObject(r *request) error {
 		w := device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
-			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink,
+			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink, Transfer: device.Token(m.Transfer),
 		}
 		o, more, err = s.openTarget(r, path, &m, w)
 	} else {
