@@ -204,14 +204,15 @@ func (s *session) receive(r *request) error {
 	if s.spool != nil {
 		return s.spoolRange(r, &m, o)
 	}
-	sum, err := s.verified(r, &m, s.kept(o))
+	tgt := s.kept(o)
+	sum, err := s.verified(r, &m, tgt)
 	if err != nil {
 		return err
 	}
 	if err := o.Reclaim(r.ctx, m.Offset, m.Length); err != nil {
 		return err
 	}
-	if err := s.completed(&m, sum); err != nil {
+	if err := s.completed(&m, tgt, sum); err != nil {
 		return err
 	}
 	return s.w.Write(sum)
