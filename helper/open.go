@@ -39,7 +39,7 @@ func (s *session) openObject(r *request) error {
 		w := device.WriteOptions{
 			Size: m.Size, IgnoreSize: m.IgnoreSize, Force: m.Force, Claim: device.Token(m.Claim), Lead: m.Lead,
 			Expect: m.Expect, Pins: m.Pins, Seen: seen(m.Kind),
-			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink,
+			Zero: zeroModes[m.Zero], Guard: s.policy.guard(path), Reflink: m.Apply == wire.ApplyReflink, Transfer: device.Token(m.Transfer),
 		}
 		o, more, err = s.openTarget(r, path, &m, w)
 	} else {
@@ -204,14 +204,15 @@ func (s *session) receive(r *request) error {
 	if s.spool != nil {
 		return s.spoolRange(r, &m, o)
 	}
-	sum, err := s.verified(r, &m, s.kept(o))
+	tgt := s.kept(o)
+	sum, err := s.verified(r, &m, tgt)
 	if err != nil {
 		return err
 	}
 	if err := o.Reclaim(r.ctx, m.Offset, m.Length); err != nil {
 		return err
 	}
-	if err := s.completed(&m, sum); err != nil {
+	if err := s.completed(&m, tgt, sum); err != nil {
 		return err
 	}
 	return s.w.Write(sum)

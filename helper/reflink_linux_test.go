@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -162,4 +164,89 @@ func TestServe_ReflinkRefused(t *testing.T) {
 	c.fails(wire.CodeRefused, &wire.Close{Commit: true})
 	holds(t, "replaced", path, []byte("another"))
 	c.hangUp()
+}
+
+// What is not copied is what the image has, whatever is there under the name of its clone. Only the transfer that made a
+// clone goes on with it, as long as the image is the same.
+func TestServe_ReflinkStale(t *testing.T) {
+	const size = 3 << 20
+	path := filepath.Join(mount(t, "mkfs.xfs", "-q", "-f"), "image")
+	old, source := mixed(size, 1), mixed(1<<20, 2)
+	want := append(bytes.Clone(source), old[1<<20:]...)
+	open := func(c *client, transfer byte) (o wire.Opened) {
+		req := openWrite(path, 1<<20)
+		req.Apply, req.IgnoreSize, req.Transfer = wire.ApplyReflink, true, wire.Claim{transfer}
+		c.call(req, &o)
+		return o
+	}
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, Policy{})
+	left := open(c, 1)
+	if err := c.sends(source); err != nil {
+		t.Fatal(err)
+	}
+	c.hangUp()
+	c = connect(t, Policy{})
+	if again := open(c, 1); again.Entry.ID != left.Entry.ID {
+		t.Errorf("the same transfer gets %s, and had %s", again.Entry.ID, left.Entry.ID)
+	}
+	holds(t, "gone on with", left.Path, want)
+	c.hangUp()
+
+	for i, spoil := range []func(){
+		func() {},
+		func() { os.WriteFile(left.Path, bytes.Repeat([]byte("stale"), size), 0o600) },
+		func() { os.WriteFile(left.Path, nil, 0o600) },
+	} {
+		spoil()
+		c := connect(t, Policy{})
+		again := open(c, byte(2+i))
+		if again.Entry.ID == left.Entry.ID {
+			t.Errorf("%d: another transfer goes on with %s", i, again.Entry.ID)
+		}
+		left = again
+		holds(t, "made anew", left.Path, old)
+		c.hangUp()
+	}
+	copy(old[2<<20:], "changed meanwhile")
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = connect(t, Policy{})
+	open(c, 4)
+	holds(t, "of the changed image", left.Path, old)
+	if err := c.sends(source); err != nil {
+		t.Fatal(err)
+	}
+	c.call(&wire.Close{Commit: true}, nil)
+	c.hangUp()
+	holds(t, "complete", path, append(bytes.Clone(source), old[1<<20:]...))
+	if n, err := unix.Llistxattr(path, nil); err != nil || n > 0 {
+		t.Errorf("%d bytes of attributes, %v", n, err)
+	}
+}
+
+// Who may not give the clone the owner of the image is told so before anything is copied.
+func TestOpenWrite_ReflinkOwner(t *testing.T) {
+	dir := mount(t, "mkfs.xfs", "-q", "-f")
+	path := filepath.Join(dir, "image")
+	for _, err := range []error{os.WriteFile(path, mixed(1<<20, 1), 0o600), os.Chmod(path, 0o666), os.Chmod(dir, 0o777), os.Chmod(filepath.Dir(dir), 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	if err := unix.Setfsuid(1234); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setfsuid(0)
+	o, err := device.OpenWrite(path, device.WriteOptions{Size: 1 << 20, Reflink: true})
+	if !errors.Is(err, device.ErrRefused) {
+		t.Errorf("%v, %v", o, err)
+	}
+	if left, err := filepath.Glob(dir + "/.blockdev-*"); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }

@@ -49,10 +49,10 @@ func (s *session) openTarget(r *request, path string, m *wire.Open, w device.Wri
 				s.undo, err = recovery.Join(dir, subject(o))
 				return err
 			}
-			resumed := false
-			s.undo, resumed, err = recovery.Begin(dir, subject(o))
-			if resumed {
-				notices = append(notices, path+": goes on with the log of a copy that was interrupted: an undo leads to the state before that one")
+			earlier := recovery.Earlier{}
+			s.undo, earlier, err = recovery.Begin(r.ctx, dir, subject(o), recovery.Token(m.Transfer), found{o})
+			if err == nil {
+				notices = append(notices, earlierNotice(path, earlier)...)
 			}
 			return err
 		}
@@ -78,31 +78,54 @@ func (s *session) openTarget(r *request, path string, m *wire.Open, w device.Wri
 	return o, notices, nil
 }
 
+// earlierNotice says what becomes of the log of an interrupted copy.
+func earlierNotice(path string, e recovery.Earlier) []string {
+	switch {
+	case e.Differs != nil:
+		return []string{fmt.Sprintf("%v: the log of the copy that was interrupted is not gone on with, and this copy has one of its own; %s stays for an undo after the undo of this copy, which then needs force", e.Differs, e.Log)}
+	case e.Resumed:
+		return []string{path + ": goes on with the log of a copy that was interrupted: an undo leads to the state before that one"}
+	}
+	return nil
+}
+
+// found is a target as it was found, of the size it has.
+type found struct{ *device.Object }
+
+func (f found) Size() int64 { return f.Info().Size }
+
+func (f found) ReadAt(p []byte, off int64) (int, error) { return f.ReadCut(p, off) }
+
 // kept is the target with what it overwrites kept, where that is wanted.
 func (s *session) kept(o *device.Object) delta.Target {
 	if s.undo == nil {
 		return target{o}
 	}
-	return keeping{s.undo.Keep(uncut{o}), target{o}}
+	return &keeping{Kept: s.undo.Keep(uncut{o}), from: target{o}}
 }
 
 // keeping writes through the log, and reads as before.
 type keeping struct {
 	*recovery.Kept
 	from target
+	gaps bool // somewhere it keeps what it has, and the root is not of that
 }
 
-// ReadAt and Data are those of the target: what it had before it was written.
-func (k keeping) ReadAt(p []byte, off int64) (int, error) { return k.from.ReadAt(p, off) }
+// KeptGaps notes that there are any.
+func (k *keeping) KeptGaps([]wire.Gap) { k.gaps = true }
 
-func (k keeping) Data(off, end int64) (start, stop int64, err error) { return k.from.Data(off, end) }
+// ReadAt and Data are those of the target: what it had before it was written.
+func (k *keeping) ReadAt(p []byte, off int64) (int, error) { return k.from.ReadAt(p, off) }
+
+func (k *keeping) Data(off, end int64) (start, stop int64, err error) { return k.from.Data(off, end) }
 
 // ReadBack reads what the medium holds.
-func (k keeping) ReadBack(p []byte, off int64) error { return k.from.ReadBack(p, off) }
+func (k *keeping) ReadBack(p []byte, off int64) error { return k.from.ReadBack(p, off) }
 
-// completed notes in the log that a range is done.
-func (s *session) completed(m *wire.Receive, sum *wire.Summary) error {
-	if s.undo == nil {
+// completed notes in the log that a range is done. Where it has gaps nothing is noted: what was
+// kept of it is checked then, as in one that was interrupted.
+func (s *session) completed(m *wire.Receive, tgt delta.Target, sum *wire.Summary) error {
+	if k, ok := tgt.(*keeping); !ok || k.gaps {
 		return nil
 	}
 	return s.undo.Complete(m.Range(), sum.Root)

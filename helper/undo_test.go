@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -185,8 +187,9 @@ func TestServe_Undo(t *testing.T) {
 					t.Fatal(err)
 				}
 				holds(t, "after the copy", path, source)
-				var p wire.Properties
-				c.call(undoOf(path, dir), &p)
+				if !bytes.Equal(source, target.Data) {
+					c.call(undoOf(path, dir), new(wire.Properties))
+				} // else there is nothing to undo
 				holds(t, "after the undo", path, target.Data)
 				c.fails(wire.CodeNotFound, undoOf(path, dir))
 				c.hangUp()
@@ -342,4 +345,77 @@ func TestServe_UndoNoSpace(t *testing.T) {
 	}
 	c.hangUp()
 	holds(t, "undone", path, old)
+}
+
+// An undo after places of the source that cannot be read, where the target keeps what it has, is an undo like any other.
+func TestServe_UndoGaps(t *testing.T) {
+	const size = 3 << 20
+	old, source := mixed(size, 1), mixed(size, 2)
+	path, dir := file(t, "image", old), t.TempDir()
+	c := connect(t, Policy{})
+	req := openWrite(path, size)
+	req.Undo, req.Verify = dir, wire.VerifyFull
+	c.call(req, new(wire.Opened))
+	src, bad := memdev.FromBytes(source), errors.New("bad sector")
+	src.Inject(memdev.Fault{Op: memdev.Read, Off: 1<<20 + 4096, Err: bad})
+	r := rangeOf(size)
+	c.send(wire.NewReceive(r, delta.Window))
+	salvage := delta.NewSalvage(src, size, true, func(err error) bool { return errors.Is(err, bad) })
+	if _, err := delta.Send(t.Context(), c, salvage, r, delta.Window, wire.CompressAuto); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.end(); err != nil {
+		t.Fatal(err)
+	}
+	c.call(&wire.Close{Commit: true}, nil)
+	want := bytes.Clone(source)
+	copy(want[1<<20+4096:][:4096], old[1<<20+4096:])
+	holds(t, "after the copy", path, want)
+	c.call(undoOf(path, dir), new(wire.Properties))
+	c.hangUp()
+	holds(t, "undone", path, old)
+}
+
+// A copy that goes on after one that was interrupted says so, unless somebody else has written since: then it says that,
+// and an undo leads to what that was. A copy that changes nothing leaves no log.
+func TestServe_UndoForeign(t *testing.T) {
+	const size = 2 << 20
+	old, source := mixed(size, 1), mixed(size, 2)
+	path, dir := file(t, "image", old), t.TempDir()
+	for i, write := range []func(){func() {}, func() { os.WriteFile(path, mixed(size, 3), 0o600) }} {
+		c := connect(t, Policy{})
+		req := openWrite(path, size)
+		req.Undo = dir
+		c.call(req, new(wire.Opened))
+		if err := c.sends(source); err != nil {
+			t.Fatal(err)
+		}
+		c.hangUp()
+		write()
+		c = connect(t, Policy{})
+		c.send(req)
+		all, err := c.end()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for _, f := range all {
+			if f.Type == wire.TypeNotice {
+				said += string(f.Payload)
+			}
+		}
+		if i == 0 != strings.Contains(said, "goes on with the log") || i == 1 != strings.Contains(said, "somebody else has written") {
+			t.Errorf("%d: %s", i, said)
+		}
+		if err := c.sends(source); err != nil {
+			t.Fatal(err)
+		}
+		c.call(&wire.Close{Commit: true}, nil)
+		if err := c.copyWithUndo(path, dir, source); err != nil {
+			t.Fatal(err)
+		}
+		c.call(undoOf(path, dir), new(wire.Properties))
+		c.hangUp()
+		holds(t, "undone", path, [][]byte{old, mixed(size, 3)}[i])
+	}
 }

@@ -165,6 +165,9 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 	if err := t.apply(); err != nil {
 		return nil, once(ctx, err)
 	}
+	if t.req.Undo != "" || t.req.Apply == wire.ApplyReflink {
+		rand.Read(t.req.Transfer[:])
+	}
 	rand.Read(t.req.Claim[:])
 	if err := t.expect(); err != nil {
 		return nil, once(ctx, err)

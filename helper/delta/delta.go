@@ -75,3 +75,9 @@ type Completer interface {
 type Settler interface {
 	Settled(off int64, n int) error // bytes
 }
+
+// GapKeeper is a Target that is told where it keeps what it has, since the source could
+// not be read: the root of the range takes that for zeros.
+type GapKeeper interface {
+	KeptGaps(gaps []wire.Gap) // those of one extent; may come again with more
+}

@@ -46,6 +46,9 @@ func (rc *receiver) takeGaps(m *wire.Gaps) error {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: gaps at byte %d cannot come now", first.Offset)
 	}
 	e.gaps = append(e.gaps[:0], m.List...)
+	if k, ok := rc.tgt.(GapKeeper); ok {
+		k.KeptGaps(e.gaps)
+	}
 	buf := getBuffer()
 	defer putBuffer(buf)
 	if err := rc.scan.read(e, *buf); err != nil {

@@ -94,8 +94,10 @@ type WriteOptions struct {
 	Later bool
 
 	// Reflink has an image file replaced by a clone of it with the changes, instead of
-	// being changed itself. Other targets but new images are refused.
-	Reflink bool
+	// being changed itself. Other targets but new images are refused. Transfer is the
+	// same when a transfer opens its target again after a lost connection.
+	Reflink  bool
+	Transfer Token
 
 	// Guard is asked about what was opened; nil allows everything.
 	Guard Guard

@@ -1,6 +1,8 @@
 package device
 
 import (
+	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -13,7 +15,8 @@ type clone struct {
 
 // openClone makes a clone of an existing image, which shares all its blocks, and
 // opens that in its place: it takes the name of the image at Commit, and until then
-// the image is as it was. A clone that an interrupted run has left is gone on with.
+// the image is as it was. Only the transfer that made a clone goes on with it, after a
+// lost connection: what is not compared must be what the image has.
 func openClone(path string, info Info, w WriteOptions) (*Object, error) {
 	real, err := filepath.EvalSymlinks(path) // the name that is replaced is not that of a link
 	if err != nil {
@@ -41,6 +44,7 @@ func cloneOf(image *Object, real string, w WriteOptions) (*Object, error) {
 	}
 	w.Expect, w.Pins = "", nil // asked of the image
 	partial := filepath.Join(filepath.Dir(real), partialName(real))
+	stamp := stampOf(fi, w.Transfer)
 	for range 10 {
 		o, fresh, err := openPartial(partial, real, w)
 		if err != nil {
@@ -49,12 +53,21 @@ func cloneOf(image *Object, real string, w WriteOptions) (*Object, error) {
 		if o == nil {
 			continue
 		}
+		if !fresh && !stamped(o.f, stamp) {
+			// Open until there is another, which so gets another inode: by that a
+			// client sees that what it has done is gone.
+			defer o.Close()
+			if err := os.Remove(partial); err != nil {
+				return nil, fail("remove", partial, err)
+			}
+			continue
+		}
 		if fresh {
-			err = cloneFile(o.f, image.f)
+			err = o.cloned(image, fi, stamp)
 		}
 		if err != nil {
 			_ = os.Remove(partial)
-			return nil, o.giveUp(refuse(ErrUnsupported, "clone", real, "apply = reflink, but its file system cannot clone files, as XFS and Btrfs do: leave it out (%v)", bare(err)))
+			return nil, o.giveUp(err)
 		}
 		o.final, o.info.Name, o.size, o.clone = real, base(image.path), w.Size, clone{image.f, fi}
 		if w.IgnoreSize {
@@ -72,6 +85,53 @@ func cloneOf(image *Object, real string, w WriteOptions) (*Object, error) {
 		return o, nil
 	}
 	return nil, refuse(ErrBusy, "open", real, "its partial file %s keeps changing: another copy is writing it", partial)
+}
+
+// cloned makes o a clone of image, and sees that it may get its owner and mode: at the
+// end would be late. Until then only its owner reads it.
+func (o *Object) cloned(image *Object, fi os.FileInfo, stamp string) error {
+	if err := cloneFile(o.f, image.f); err != nil {
+		return refuse(ErrUnsupported, "clone", image.path, "apply = reflink, but its file system cannot clone files, as XFS and Btrfs do: leave it out (%v)", bare(err))
+	}
+	own, err := o.f.Stat()
+	if err != nil {
+		return fail("stat", o.path, err)
+	}
+	if err := o.resemble(fi); err != nil {
+		return refuse(ErrRefused, "clone", image.path, "the clone cannot get owner and mode of the image (%v): run the helper as root or as the owner, or leave apply = reflink out", bare(err))
+	}
+	if err := o.resemble(own); err != nil {
+		return err
+	}
+	if err := dataSync(o.f); err != nil { // before the stamp says that it is a clone
+		return fail("sync", o.path, err)
+	}
+	if stamp != "" {
+		_ = setStamp(o.f, stamp) // without it, nobody goes on with it
+	}
+	return nil
+}
+
+// resemble gives o the owner and mode of another file.
+func (o *Object) resemble(fi os.FileInfo) error {
+	if err := chown(o.f, fi); err != nil {
+		return fail("set the owner of", o.path, err)
+	}
+	return fail("set the mode of", o.path, o.f.Chmod(fi.Mode().Perm()))
+}
+
+// stampOf names a clone of an image as it is, made by a transfer; it is empty when that has no name.
+func stampOf(fi os.FileInfo, transfer Token) string {
+	if transfer == (Token{}) {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %d", hex.EncodeToString(transfer[:]), fi.Size(), fi.ModTime().UnixNano())
+}
+
+// stamped tells whether a clone is the one that is named.
+func stamped(f *os.File, stamp string) bool {
+	got, err := getStamp(f)
+	return err == nil && stamp != "" && got == stamp
 }
 
 // begin gives a clone the size it will have; one that is larger than the source
@@ -101,10 +161,8 @@ func (o *Object) adopt() error {
 	if err != nil || !os.SameFile(named, o.clone.fi) {
 		return refuse(ErrRefused, "rename", o.final, "was replaced while it was copied: the copy is kept as %s", o.path)
 	}
-	if err := chown(o.f, o.clone.fi); err != nil {
-		return fail("set the owner of", o.path, err)
-	}
-	return fail("set the mode of", o.path, o.f.Chmod(o.clone.fi.Mode().Perm()))
+	removeStamp(o.f)
+	return o.resemble(o.clone.fi)
 }
 
 // close lets go of the image.

@@ -8,3 +8,9 @@ import (
 )
 
 func cloneFile(_, _ *os.File) error { return errors.ErrUnsupported }
+
+func setStamp(*os.File, string) error { return errors.ErrUnsupported }
+
+func getStamp(*os.File) (string, error) { return "", errors.ErrUnsupported }
+
+func removeStamp(*os.File) {}

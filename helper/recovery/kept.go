@@ -28,6 +28,9 @@ func (u *Undo) Keep(dev Device) *Kept { return &Kept{Device: dev, undo: u} }
 
 // WriteAt takes p to be written.
 func (k *Kept) WriteAt(p []byte, off int64) (int, error) {
+	if err := k.limit(off); err != nil {
+		return 0, err
+	}
 	k.wait = append(k.wait, write{span{off, off + int64(len(p))}, slices.Clone(p)})
 	k.bytes += int64(len(p))
 	return len(p), nil
@@ -35,15 +38,22 @@ func (k *Kept) WriteAt(p []byte, off int64) (int, error) {
 
 // Zero takes a range to become zero.
 func (k *Kept) Zero(off, n int64) error {
+	if err := k.limit(off); err != nil {
+		return err
+	}
 	k.wait = append(k.wait, write{span{off, off + n}, nil})
 	k.bytes += n
 	return nil
 }
 
-// Settled writes what waits when it is much. It is called between extents, so the
-// writes of one are never in two groups, and the log has what all of them lead to.
-func (k *Kept) Settled(int64, int) error {
+// limit writes what waits, when it is much, before a write at off is taken. The writes of
+// one page come one after the other and are never in two groups, so the log has what all
+// of them lead to.
+func (k *Kept) limit(off int64) error {
 	if k.bytes < groupSize {
+		return nil
+	}
+	if last := k.wait[len(k.wait)-1]; off/pageSize == (last.to-1)/pageSize {
 		return nil
 	}
 	return k.flush()

@@ -22,9 +22,9 @@ func made(t *testing.T, dir string) (path string, dev *memdev.Device, old []byte
 	t.Helper()
 	old = bytes.Repeat([]byte("what it was "), 1<<13)
 	dev = memdev.FromBytes(slices.Clone(old))
-	u, resumed, err := Begin(dir, subjectOf(int64(len(old))))
-	if err != nil || resumed {
-		t.Fatal(resumed, err)
+	u, e, err := Begin(t.Context(), dir, subjectOf(int64(len(old))), Token{}, dev)
+	if err != nil || e.Resumed {
+		t.Fatal(e, err)
 	}
 	defer u.Close()
 	k := u.Keep(dev)
@@ -103,9 +103,9 @@ func TestLog_Torn(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	u, resumed, err := Begin(dir, subjectOf(int64(len(old))))
-	if err != nil || !resumed {
-		t.Fatal(resumed, err)
+	u, e, err := Begin(t.Context(), dir, subjectOf(int64(len(old))), Token{}, dev)
+	if err != nil || !e.Resumed {
+		t.Fatal(e, err)
 	}
 	k := u.Keep(dev)
 	if _, err := k.WriteAt([]byte("again"), 60000); err != nil {

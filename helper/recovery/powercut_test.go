@@ -151,8 +151,8 @@ func (m *machine) writes(tgt delta.Target, next []byte) error {
 		} else {
 			_, err = tgt.WriteAt(next[off:end], int64(off))
 		}
-		if err == nil && off/(3<<10)%8 == 7 { // as between extents: of whole pages
-			err = tgt.(delta.Settler).Settled(0, 0)
+		if st, ok := tgt.(delta.Settler); ok && err == nil && off/(3<<10)%8 == 7 { // as between extents: of whole pages
+			err = st.Settled(0, 0)
 		}
 		if err != nil {
 			return err
@@ -163,7 +163,7 @@ func (m *machine) writes(tgt delta.Target, next []byte) error {
 
 func wholeRange() block.Range { return block.Range{Length: diskSize, BlockSize: 4096} }
 
-func rootOf(data []byte) block.Digest {
+func wholeRoot(data []byte) block.Digest {
 	root, _ := delta.Root(context.Background(), memdev.FromBytes(data), wholeRange(), func(int64) error { return nil })
 	return root
 }
@@ -171,7 +171,7 @@ func rootOf(data []byte) block.Digest {
 func subjectOfDisk() Subject { return Subject{Path: "/dev/x", Size: diskSize} }
 
 func (m *machine) copyWithUndo(dir string, next []byte) error {
-	u, _, err := Begin(dir, subjectOfDisk())
+	u, _, err := Begin(context.Background(), dir, subjectOfDisk(), Token{}, m)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (m *machine) copyWithUndo(dir string, next []byte) error {
 	if err := m.writes(u.Keep(m), next); err != nil {
 		return err
 	}
-	if err := u.Complete(wholeRange(), rootOf(next)); err != nil {
+	if err := u.Complete(wholeRange(), wholeRoot(next)); err != nil {
 		return err
 	}
 	return u.End(diskSize)
@@ -273,7 +273,7 @@ func (m *machine) copyBySpool(dir string, token Token, next []byte) error {
 	if err := m.writes(s.Target(m).settled(), next); err != nil {
 		return err
 	}
-	if err := s.Complete(wholeRange(), rootOf(next)); err != nil {
+	if err := s.Complete(wholeRange(), wholeRoot(next)); err != nil {
 		return err
 	}
 	if err := s.Commit(diskSize, Commit{Size: -1}); err != nil {

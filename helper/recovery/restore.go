@@ -44,8 +44,13 @@ func Find(dir string, s Subject, progress func(done int64) error) (*Restore, err
 	if err != nil {
 		return nil, err
 	}
+	return restoreOf(f, progress)
+}
+
+// restoreOf reads the ranges of a log, which it closes when it fails.
+func restoreOf(f *found, progress func(done int64) error) (*Restore, error) {
 	r := &Restore{found: *f, loose: pages{}, progress: progress, buf: make([]byte, block.ExtentSize)}
-	return r, r.each(func(rec *record) error {
+	err := r.each(func(rec *record) error {
 		switch rec.kind {
 		case kindOld, kindRewritten: // what was complete before is so no more
 			s := rec.span()
@@ -67,6 +72,11 @@ func Find(dir string, s Subject, progress func(done int64) error) (*Restore, err
 		}
 		return nil
 	})
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 // without is all but what meets s.
@@ -149,6 +159,23 @@ func (r *Restore) Check(ctx context.Context, dev Device) error {
 		_, err := r.compare(dev, rec)
 		return err
 	})
+}
+
+// left is Check of a target that an interrupted transfer may have left. An image may
+// have another size only for a reason that the log has, or it is another image.
+func (r *Restore) left(ctx context.Context, dev Device) error {
+	if err := r.Check(ctx, dev); err != nil {
+		return err
+	}
+	// Else nothing tells a longer image from another; one that was cut has all of its end here.
+	known := r.Kept > 0 || len(r.complete) > 0
+	for at := dev.Size() / pageSize * pageSize; at < r.subject.Size; at += pageSize {
+		known = known && r.kept.has(at)
+	}
+	if dev.Size() != r.subject.Size && !known {
+		return fmt.Errorf("%s: %w: it has %d bytes, and had %d", r.subject.Path, ErrDiffers, dev.Size(), r.subject.Size)
+	}
+	return nil
 }
 
 func (r *Restore) isComplete(s span) bool {

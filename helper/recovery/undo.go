@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,10 +24,18 @@ type Undo struct {
 	old []byte // what is read of the target
 }
 
+// Earlier is what Begin has found of a transfer that was interrupted.
+type Earlier struct {
+	Resumed bool   // its log is gone on with
+	Differs error  // why it is not: the target is not what it has left; nil otherwise
+	Log     string // where its log is
+}
+
 // Begin opens the log of a target that is about to be written, before anything of
-// it is changed. One that an interrupted transfer has left is gone on with, and
-// resumed tells so; a complete one stays as it is, and a new one is begun.
-func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
+// it is changed. The one that the same transfer has begun is gone on with, and so is
+// that of an interrupted one when dev, the target as it is, holds what that has left;
+// a complete one stays as it is, and a new one is begun. A zero token is no transfer.
+func Begin(ctx context.Context, dir string, s Subject, token Token, dev Device) (u *Undo, e Earlier, err error) {
 	if s.Begun.IsZero() {
 		s.Begun = time.Now()
 	}
@@ -34,22 +43,65 @@ func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
 	switch {
 	case errors.Is(err, ErrNone):
 	case err != nil:
-		return nil, false, err
+		return nil, e, err
 	case f.state == stateUndoing:
 		f.log.close()
-		return nil, false, fmt.Errorf("%s: %w: run the undo of %s again first", s.Path, ErrUndoing, f.log.path)
-	case f.state == stateOpen && (f.subject.Size == s.Size || s.File):
-		return newUndo(f), true, nil
+		return nil, e, fmt.Errorf("%s: %w: run the undo of %s again first", s.Path, ErrUndoing, f.log.path)
+	case f.state == stateOpen && f.token == token && token != Token{}:
+		return newUndo(f), e, nil
+	case f.state == stateOpen:
+		e.Log = f.log.path
+		u, err = resume(ctx, f, token, dev)
+		if !errors.Is(err, ErrDiffers) {
+			e.Resumed = err == nil
+			return u, e, err
+		}
+		e.Differs = err
 	default:
 		f.log.close()
 	}
+	u, err = begin(dir, s, token)
+	return u, e, err
+}
+
+// resume opens the log of an interrupted transfer. It is ErrDiffers when somebody else
+// has written to the target since: what the log has would not be what the next
+// transfer overwrites.
+func resume(ctx context.Context, f *found, token Token, dev Device) (*Undo, error) {
+	r, err := restoreOf(f, func(int64) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	if err := r.left(ctx, dev); err != nil {
+		r.Close()
+		return nil, err
+	}
+	u := newUndo(&r.found)
+	if token == (Token{}) {
+		return u, nil
+	}
+	err = u.locked(func() error {
+		return u.log.append(appendRecord(nil, &record{kind: kindTransfer, payload: token[:]}, u.log.durable))
+	})
+	if err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// begin makes a log.
+func begin(dir string, s Subject, token Token) (*Undo, error) {
 	l, err := openLog(filepath.Join(dir, fileName(&s, undoSuffix)), os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return nil, false, full(dir, err)
+		return nil, full(dir, err)
 	}
-	u = newUndo(&found{log: l, kept: pages{}})
+	u := newUndo(&found{log: l, kept: pages{}})
 	At("created", l)
 	err = l.add(&record{kind: kindBegin, n: s.Size, payload: appendSubject(nil, &s)})
+	if err == nil && token != (Token{}) {
+		err = l.add(&record{kind: kindTransfer, payload: token[:]})
+	}
 	if err == nil {
 		err = syncDir(l.path)
 	}
@@ -60,9 +112,9 @@ func Begin(dir string, s Subject) (u *Undo, resumed bool, err error) {
 	if err != nil {
 		l.close()
 		_ = os.Remove(l.path)
-		return nil, false, err
+		return nil, err
 	}
-	return u, false, nil
+	return u, nil
 }
 
 // Join opens the log that another session of the same transfer has begun.
@@ -208,9 +260,24 @@ func (u *Undo) Complete(r block.Range, root block.Digest) error {
 	})
 }
 
-// End notes that the transfer is complete, and the target has size bytes.
+// End notes that the transfer is complete, and the target has size bytes. The log of one
+// that has changed nothing is removed: an undo is to lead back over one that did.
 func (u *Undo) End(size int64) error {
-	return u.locked(func() error {
+	err := u.locked(func() error {
+		if u.unchanged(size) {
+			return nil
+		}
 		return u.log.append(appendRecord(nil, &record{kind: kindEnd, n: size}, u.log.durable))
 	})
+	if err != nil || !u.unchanged(size) {
+		return err
+	}
+	u.Close()
+	At("unchanged", u.log)
+	if err := os.Remove(u.log.path); err != nil {
+		return err
+	}
+	return syncDir(u.log.path)
 }
+
+func (u *Undo) unchanged(size int64) bool { return len(u.kept) == 0 && size == u.subject.Size }

@@ -150,6 +150,7 @@ func TestMessage_Err(t *testing.T) {
 		{"unknown way to apply", &Open{path: path{"/a"}, Write: true, Apply: 3}, ErrInvalid},
 		{"no spool", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Transfer: Claim{1}}, ErrInvalid},
 		{"no transfer", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: "/s"}, ErrInvalid},
+		{"a transfer for nothing", &Open{path: path{"/a"}, Write: true, Transfer: Claim{1}}, ErrInvalid},
 		{"a spool for nothing", &Open{path: path{"/a"}, Write: true, Spool: "/s"}, ErrInvalid},
 		{"directory is long", &Open{path: path{"/a"}, Write: true, Apply: ApplyAtomic, Spool: long(MaxPath + 1), Transfer: Claim{1}}, ErrTooLong},
 		{"no directory", &Recover{path: path{"/a"}}, ErrInvalid},

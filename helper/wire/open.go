@@ -29,7 +29,7 @@ type Open struct {
 	Undo       string // directory on the host, for what is overwritten; empty for none
 	Apply      Application
 	Spool      string // directory on the host, with ApplyAtomic
-	Transfer   Claim  // with ApplyAtomic: the same in all sessions of a transfer, also after a lost connection
+	Transfer   Claim  // with ApplyAtomic, and maybe ApplyReflink or Undo: the same in all sessions of a transfer, also after a lost connection
 }
 
 func (*Open) Type() Type { return TypeOpen }
@@ -49,7 +49,8 @@ func (m *Open) Validate() error {
 	if err := m.Apply.validate(); err != nil {
 		return err
 	}
-	if atomic := m.Apply == ApplyAtomic; atomic != (m.Spool != "") || atomic != (m.Transfer != Claim{}) {
+	named := m.Transfer != Claim{}
+	if atomic := m.Apply == ApplyAtomic; atomic != (m.Spool != "") || atomic != named && m.Apply != ApplyReflink && m.Undo == "" {
 		return ErrInvalid
 	}
 	if err := checkStrings(MaxPath, m.Spool); err != nil {
