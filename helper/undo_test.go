@@ -350,7 +350,7 @@ func TestServe_UndoNoSpace(t *testing.T) {
 // An undo after places of the source that cannot be read, where the target keeps what it has, is an undo like any other.
 func TestServe_UndoGaps(t *testing.T) {
 	const size = 3 << 20
-	old, source := mixed(size, 1), mixed(size, 2)
+	old, source := mixed(size, 3), mixed(size, 2)
 	path, dir := file(t, "image", old), t.TempDir()
 	c := connect(t, Policy{})
 	req := openWrite(path, size)
