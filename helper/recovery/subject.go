@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
 
 // How the names of logs end.
@@ -89,7 +91,7 @@ type found struct {
 	log     *Log
 	subject *Subject
 	state   state
-	size    int64 // of the target at the end, when ended
+	size    int64 // of the target at the end, when ended; what was compared, when committed
 	kept    pages
 	torn    bool
 
@@ -110,6 +112,9 @@ func (f *found) follow(each func(*record) error) error {
 			f.torn = true
 			return nil
 		case err != nil:
+			return err
+		}
+		if err := f.plausible(&r); err != nil {
 			return err
 		}
 		switch r.kind {
@@ -133,7 +138,7 @@ func (f *found) follow(each func(*record) error) error {
 				return fmt.Errorf("%s: %w", f.log.path, ErrDamaged)
 			}
 			num := binary.BigEndian.Uint64
-			f.state, f.commit = stateCommitted, Commit{int64(num(r.payload)), int64(num(r.payload[8:]))}
+			f.state, f.size, f.commit = stateCommitted, r.n, Commit{int64(num(r.payload)), int64(num(r.payload[8:]))}
 		}
 		if each != nil {
 			if err := each(&r); err != nil {
@@ -141,6 +146,26 @@ func (f *found) follow(each func(*record) error) error {
 			}
 		}
 	}
+}
+
+// plausible refuses a record that no program has written: what it says of its length
+// is not to cost more than it is worth.
+func (f *found) plausible(r *record) error {
+	ok := true
+	switch r.kind {
+	case kindOld:
+		ok = r.n > 0 && r.n <= block.ExtentSize && f.subject != nil && r.off+r.n <= f.subject.Size
+	case kindRewritten:
+		ok = f.kept.all(r.span())
+	case kindNew:
+		ok = r.n > 0 && r.n <= block.ExtentSize
+	case kindTransfer:
+		ok = len(r.payload) == len(f.token)
+	}
+	if !ok {
+		return fmt.Errorf("%s: %w: its record of bytes %d to %d has no meaning", f.log.path, ErrDamaged, r.off, r.off+r.n)
+	}
+	return nil
 }
 
 // readSubject reads what a log is about, and no more.
