@@ -170,7 +170,7 @@ func (f *found) plausible(r *record) error {
 
 // readSubject reads what a log is about, and no more.
 func readSubject(path string) (*Subject, error) {
-	f, err := os.Open(path)
+	f, err := openOwn(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
