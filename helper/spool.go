@@ -67,7 +67,7 @@ func (s *session) spoolRange(r *request, m *wire.Receive, o *device.Object) erro
 	if err := s.spool.Begin(m.Range()); err != nil {
 		return err
 	}
-	sum, err := delta.Receive(r.ctx, r, s.spool.Target(before{target{o}, o.Info().Size}), m.Range(), m.Window)
+	sum, err := delta.Receive(r.ctx, gapless{r}, s.spool.Target(before{target{o}, o.Info().Size}), m.Range(), m.Window)
 	if err == nil {
 		err = s.spool.Complete(m.Range(), sum.Root)
 	}
@@ -75,6 +75,26 @@ func (s *session) spoolRange(r *request, m *wire.Receive, o *device.Object) erro
 		return err
 	}
 	return s.w.Write(sum)
+}
+
+// gapless is the link of a range that must become what the source has: the root of
+// one with places that the target keeps says nothing of it.
+type gapless struct{ *request }
+
+func (g gapless) Next(ctx context.Context) (wire.Frame, error) {
+	f, err := g.request.Next(ctx)
+	if err != nil || f.Type != wire.TypeGaps {
+		return f, err
+	}
+	var m wire.Gaps
+	if err = f.Decode(&m); err == nil && m.Keep {
+		err = wire.Errorf(wire.CodeUnsupported, "read_errors = skip and apply = atomic cannot be used together: what cannot be read would be kept, and a spool is for the whole content")
+	}
+	if err != nil {
+		f.Release()
+		return wire.Frame{}, err
+	}
+	return f, nil
 }
 
 // commitSpool decides that the target becomes what is in the spool, and makes it so.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -239,6 +240,23 @@ func TestServe_SpoolOfOther(t *testing.T) {
 		t.Errorf("recover: %s", got)
 	}
 	holds(t, "recovered", path, source)
+	c.hangUp()
+}
+
+// What cannot be read is not kept by a spool: what the target becomes would not be known.
+func TestServe_SpoolGaps(t *testing.T) {
+	const size = 4 << 20
+	old := mixed(size, 1)
+	path, dir := file(t, "image", old), t.TempDir()
+	c := connect(t, Policy{})
+	c.call(openAtomic(path, dir, size, 7), new(wire.Opened))
+	c.send(wire.NewReceive(rangeOf(size), delta.Window))
+	c.send(&wire.Gaps{Keep: true, List: []wire.Gap{{Offset: 0, Length: 4096}}})
+	if _, err := c.end(); !errors.Is(err, wire.CodeUnsupported) {
+		t.Errorf("%v", err)
+	}
+	c.call(&wire.Close{}, nil)
+	holds(t, "gaps", path, old)
 	c.hangUp()
 }
 

@@ -65,6 +65,9 @@ func (s *session) openTarget(r *request, path string, m *wire.Open, w device.Wri
 		_ = s.dropSpool(false)
 		return nil, nil, err
 	}
+	if s.spool != nil && s.leads {
+		notices = append(notices, s.spool.Notices()...)
+	}
 	if n := cannotVerify(o, m.Verify); n != "" && s.leads {
 		notices = append(notices, n)
 	}

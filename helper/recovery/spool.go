@@ -91,7 +91,8 @@ func BeginSpool(dir string, s Subject, token Token, lead bool) (*Spool, error) {
 	if err != nil {
 		return nil, full(dir, err)
 	}
-	sp = newSpool(&found{log: l, kept: pages{}})
+	_, skipped, _ := look(dir, spoolSuffix, &s)
+	sp = newSpool(&found{log: l, kept: pages{}, skipped: skipped})
 	err = l.add(&record{kind: kindBegin, n: s.Size, payload: appendSubject(nil, &s)})
 	if err == nil {
 		err = l.add(&record{kind: kindTransfer, payload: token[:]})
@@ -116,6 +117,9 @@ func (s *Spool) Close() error { return s.log.close() }
 
 // Log is its file.
 func (s *Spool) Log() string { return s.log.path }
+
+// Notices are what there is to say of its directory.
+func (s *Spool) Notices() []string { return s.skipped }
 
 // Committed tells that it is to be applied, whatever happens.
 func (s *Spool) Committed() bool { return s.state == stateCommitted }

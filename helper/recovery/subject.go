@@ -25,6 +25,11 @@ const (
 // fileName is the name of a log that begins now: in the order of time for one
 // target.
 func fileName(s *Subject, suffix string) string {
+	return filePrefix(s) + s.Begun.UTC().Format("20060102T150405.000000000") + suffix
+}
+
+// filePrefix is how the names of all logs of a target with this path begin.
+func filePrefix(s *Subject) string {
 	base := strings.Map(func(r rune) rune {
 		if r <= ' ' || r == 0x7f || r == filepath.Separator {
 			return '_'
@@ -32,7 +37,7 @@ func fileName(s *Subject, suffix string) string {
 		return r
 	}, filepath.Base(s.Path))
 	sum := sha256.Sum256([]byte(s.Path))
-	return fmt.Sprintf("%.100s-%s-%s%s", base, hex.EncodeToString(sum[:4]), s.Begun.UTC().Format("20060102T150405.000000000"), suffix)
+	return fmt.Sprintf("%.100s-%s-", base, hex.EncodeToString(sum[:4]))
 }
 
 // decodeSubject is the other end of appendSubject.
@@ -94,6 +99,7 @@ type found struct {
 	size    int64 // of the target at the end, when ended; what was compared, when committed
 	kept    pages
 	torn    bool
+	skipped []string // notices: other logs that cannot be read
 
 	token  Token  // of a spool
 	commit Commit // of a committed spool
@@ -183,39 +189,54 @@ func readSubject(path string) (*Subject, error) {
 	return decodeSubject(&r)
 }
 
-// newest opens the newest log of s in dir with such a name, and reads it. It is ErrNone when there
-// is none.
-func newest(dir, suffix string, s *Subject) (*found, error) {
+// look finds the newest log of s in dir with such a name, "" for none. skipped are
+// others there that cannot be read: they cannot be of s, whose logs would have another
+// name.
+func look(dir, suffix string, s *Subject) (path string, skipped []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	best, path := (*Subject)(nil), ""
+	best := (*Subject)(nil)
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), suffix) || !e.Type().IsRegular() {
 			continue
 		}
 		p := filepath.Join(dir, e.Name())
 		other, err := readSubject(p)
-		if errors.Is(err, ErrNone) || errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p, err)
-		}
-		if s.is(other) && (best == nil || other.Begun.After(best.Begun)) {
+		switch {
+		case errors.Is(err, ErrNone), errors.Is(err, os.ErrNotExist):
+		case err != nil && strings.HasPrefix(e.Name(), filePrefix(s)):
+			return "", nil, fmt.Errorf("%s: %w", p, err)
+		case err != nil:
+			skipped = append(skipped, fmt.Sprintf("%s: is no log that can be read, so it is left alone: %v", p, err))
+		case s.is(other) && (best == nil || other.Begun.After(best.Begun)):
 			best, path = other, p
 		}
 	}
-	if best == nil {
+	return path, skipped, nil
+}
+
+// newest opens the newest log of s in dir with such a name, and reads it. It is ErrNone when there
+// is none.
+func newest(dir, suffix string, s *Subject) (*found, error) {
+	path, skipped, err := look(dir, suffix, s)
+	if err != nil {
+		return nil, err
+	}
+	if path == "" {
 		verb := map[string]string{undoSuffix: "undo", spoolSuffix: "recover"}[suffix]
-		return nil, fmt.Errorf("%s: nothing to %s: %w is in %s", s.Path, verb, ErrNone, dir)
+		err := fmt.Errorf("%s: nothing to %s: %w is in %s", s.Path, verb, ErrNone, dir)
+		if len(skipped) > 0 {
+			err = fmt.Errorf("%w; %s", err, strings.Join(skipped, "; "))
+		}
+		return nil, err
 	}
 	l, err := openLog(path, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := &found{log: l, kept: pages{}}
+	f := &found{log: l, kept: pages{}, skipped: skipped}
 	if err := f.follow(nil); err != nil {
 		l.close()
 		return nil, err
