@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -76,6 +78,63 @@ func recoverOf(t *testing.T, dir string, dev Device, size int64) error {
 		return err
 	}
 	return sp.Apply(t.Context(), dev, nil)
+}
+
+// A spool that cannot be used leaves no file open.
+func TestSpool_Descriptors(t *testing.T) {
+	open := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(all)
+	}
+	dir := t.TempDir()
+	bad := record{kind: kindRange, n: 4096, payload: []byte("no root")}
+	if err := os.WriteFile(filepath.Join(dir, "x.spool"), logOf(4096, transfer(1), bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which closes what is forgotten
+	before := open()
+	for range 10 {
+		if _, err := OpenSpool(dir, subjectOf(4096)); !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+	}
+	if now := open(); now > before+5 {
+		t.Errorf("%d files open, %d before", now, before)
+	}
+}
+
+// What is forgotten is found as by looking at all that ever was.
+func TestForgotten(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var f forgotten
+		var all []forgot
+		for at := range int64(rnd.IntN(30)) {
+			from := rnd.Int64N(50)
+			e := forgot{span{from, from + rnd.Int64N(20)}, at + 1}
+			f.add(e.span, e.at)
+			if e.from < e.to {
+				all = append(all, e)
+			}
+		}
+		for from := range int64(70) {
+			s, want := span{from, from + 1 + rnd.Int64N(9)}, int64(0)
+			for _, e := range all {
+				if e.meets(s) {
+					want = max(want, e.at)
+				}
+			}
+			if got := f.last(s); got != want {
+				t.Fatalf("%v of %v: %d, not %d", s, all, got, want)
+			}
+		}
+		if len(all) > 0 && len(f) > 2*len(all) {
+			t.Errorf("%d parts of %d", len(f), len(all))
+		}
+	}
 }
 
 // Whatever is in a log, it is an error at most.
