@@ -260,6 +260,29 @@ func TestServe_SpoolGaps(t *testing.T) {
 	c.hangUp()
 }
 
+// Force is for the spool, too.
+func TestServe_SpoolForced(t *testing.T) {
+	const size = 1 << 20
+	source := mixed(size, 2)
+	path, dir := file(t, "image", mixed(size, 1)), t.TempDir()
+	holder, c := connect(t, Policy{}), connect(t, Policy{})
+	holder.call(openWrite(path, size), new(wire.Opened))
+	open := openAtomic(path, dir, size, 1)
+	open.Claim = wire.Claim{200, 1}
+	c.fails(wire.CodeBusy, open)
+	open.Force = true
+	if err := c.try(open); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.sends(source); err != nil {
+		t.Fatal(err)
+	}
+	c.call(&wire.Close{Commit: true}, nil)
+	holds(t, "forced", path, source)
+	c.hangUp()
+	holder.hangUp()
+}
+
 // A target that changes while it is copied to stays as it is then.
 func TestServe_SpoolOfChanged(t *testing.T) {
 	const size = 4 << 20
