@@ -31,6 +31,7 @@ var codes = []struct {
 	{recovery.ErrDamaged, wire.CodeCorrupted},
 	{recovery.ErrDiffers, wire.CodeRefused},
 	{recovery.ErrUndoing, wire.CodeRefused},
+	{recovery.ErrCommitted, wire.CodeRefused},
 	{recovery.ErrMissing, wire.CodeRefused},
 	{recovery.ErrSpace, wire.CodeNoSpace},
 }

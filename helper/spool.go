@@ -13,31 +13,22 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// spool has an existing target written by a spool. What a crash has left half applied
-// is applied before.
-func (s *session) prepareSpool(r *request, path string, m *wire.Open, w *device.WriteOptions) (notice string, err error) {
+// prepareSpool has an existing target written by a spool. One that this transfer has
+// committed before its connection was lost is applied by Close.
+func (s *session) prepareSpool(m *wire.Open, w *device.WriteOptions) error {
 	if m.Apply != wire.ApplyAtomic {
-		return "", nil
+		return nil
 	}
 	dir, err := s.logDir(m.Spool)
 	if err != nil {
-		return "", err
-	}
-	if s.leads {
-		switch state, err := s.recoverSpool(r.ctx, path, dir, false); {
-		case errors.Is(err, recovery.ErrNone), errors.Is(err, device.ErrNotFound):
-		case err != nil:
-			return "", err
-		case state != "":
-			notice = path + ": an earlier copy was applied to its end first"
-		}
+		return err
 	}
 	w.Later = true
 	w.Prepare = func(o *device.Object) (err error) {
 		s.spool, err = recovery.BeginSpool(dir, subject(o), recovery.Token(m.Transfer), s.leads)
 		return err
 	}
-	return notice, nil
+	return nil
 }
 
 // before is a target as it is while all that it gets is in the spool: an image file
@@ -76,7 +67,7 @@ func (s *session) spoolRange(r *request, m *wire.Receive, o *device.Object) erro
 	if err := s.spool.Begin(m.Range()); err != nil {
 		return err
 	}
-	sum, err := delta.Receive(r.ctx, r, s.spool.Target(before{target{o}, o.Info().Size}), m.Range(), m.Window)
+	sum, err := delta.Receive(r.ctx, gapless{r}, s.spool.Target(before{target{o}, o.Info().Size}), m.Range(), m.Window)
 	if err == nil {
 		err = s.spool.Complete(m.Range(), sum.Root)
 	}
@@ -86,16 +77,32 @@ func (s *session) spoolRange(r *request, m *wire.Receive, o *device.Object) erro
 	return s.w.Write(sum)
 }
 
+// gapless is the link of a range that must become what the source has: the root of
+// one with places that the target keeps says nothing of it.
+type gapless struct{ *request }
+
+func (g gapless) Next(ctx context.Context) (wire.Frame, error) {
+	f, err := g.request.Next(ctx)
+	if err != nil || f.Type != wire.TypeGaps {
+		return f, err
+	}
+	var m wire.Gaps
+	if err = f.Decode(&m); err == nil && m.Keep {
+		err = wire.Errorf(wire.CodeUnsupported, "read_errors = skip and apply = atomic cannot be used together: what cannot be read would be kept, and a spool is for the whole content")
+	}
+	if err != nil {
+		f.Release()
+		return wire.Frame{}, err
+	}
+	return f, nil
+}
+
 // commitSpool decides that the target becomes what is in the spool, and makes it so.
 func (s *session) commitSpool(ctx context.Context, o *device.Object, m *wire.Close) error {
-	end := recovery.Commit{Size: -1, ModTime: m.ModTime}
-	if o.Info().Kind == device.File && !s.ignoreSize {
-		end.Size = o.Size()
-	}
-	if err := s.spool.Commit(o.Size(), end); err != nil {
+	if err := s.decideSpool(ctx, o, m); err != nil {
 		return errors.Join(err, o.Close())
 	}
-	if err := s.applySpool(ctx, o, s.spool); err != nil {
+	if err := s.applySpool(ctx, o, s.spool, s.verify); err != nil {
 		_ = o.Close()
 		return err
 	}
@@ -105,24 +112,46 @@ func (s *session) commitSpool(ctx context.Context, o *device.Object, m *wire.Clo
 	return s.spool.Remove()
 }
 
+func (s *session) decideSpool(ctx context.Context, o *device.Object, m *wire.Close) error {
+	if s.spool.Committed() { // before its connection was lost
+		return fits(ctx, o, s.spool)
+	}
+	end := recovery.Commit{Size: -1, ModTime: m.ModTime}
+	if o.Info().Kind == device.File && !s.ignoreSize {
+		end.Size = o.Size()
+	}
+	have := o.Info().Size
+	return s.spool.Commit(ctx, before{target{o}, have}, have, o.Size(), end)
+}
+
+// fits refuses to apply a committed spool to what somebody else has written to.
+func fits(ctx context.Context, o *device.Object, sp *recovery.Spool) error {
+	have := o.Info().Size
+	err := sp.Fits(ctx, before{target{o}, have}, have)
+	if errors.Is(err, recovery.ErrDiffers) {
+		return fmt.Errorf("%w: what the copy still had to write is in %s: remove that to give it up, and copy again", err, sp.Log())
+	}
+	return err
+}
+
 func halfApplied(err error) error {
-	return fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run the same command, or backend recover", err)
+	return fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run backend recover", err)
 }
 
 // applySpool writes what a committed spool has.
-func (s *session) applySpool(ctx context.Context, o *device.Object, sp *recovery.Spool) error {
+func (s *session) applySpool(ctx context.Context, o *device.Object, sp *recovery.Spool, verify wire.Verification) error {
 	end, err := sp.End(), error(nil)
 	if end.Size >= 0 {
 		err = o.Resize(end.Size)
 	}
 	var check func(p []byte, off int64) error
-	if s.verify != wire.VerifyOff {
+	if verify != wire.VerifyOff {
 		check = func(p []byte, off int64) error { return matches(o, p, off) }
 	}
 	if err == nil {
 		err = sp.Apply(ctx, o, check)
 	}
-	if err == nil && s.verify == wire.VerifyFull {
+	if err == nil && verify == wire.VerifyFull {
 		err = sp.Check(ctx, medium{o}, func(int64) error { return nil })
 	}
 	if err != nil {
@@ -170,7 +199,7 @@ func (s *session) recoverTransfer(r *request) error {
 	if s.open != nil {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
 	}
-	state, err := s.recoverSpool(r.ctx, m.Path, dir, true)
+	state, err := s.recoverSpool(r.ctx, m.Path, dir)
 	if err != nil {
 		return err
 	}
@@ -178,9 +207,9 @@ func (s *session) recoverTransfer(r *request) error {
 }
 
 // recoverSpool applies what a copy to path has committed and not applied to its end,
-// and says that the content is new then. With all, what was not committed is removed,
-// the content being old, and the new content is read once more.
-func (s *session) recoverSpool(ctx context.Context, path, dir string, all bool) (state string, err error) {
+// reads all of it once more, and says that the content is new then. What was not
+// committed is removed, the content being old.
+func (s *session) recoverSpool(ctx context.Context, path, dir string) (state string, err error) {
 	info, err := device.Stat(path)
 	if err != nil {
 		return "", err
@@ -196,25 +225,24 @@ func (s *session) recoverSpool(ctx context.Context, path, dir string, all bool) 
 		return "", err
 	}
 	defer sp.Close()
-	switch {
-	case !sp.Committed() && all:
+	if !sp.Committed() {
 		return "old", sp.Remove()
-	case !sp.Committed():
-		return "", nil
 	}
-	if err := s.applySpool(ctx, o, sp); err != nil {
+	if err := fits(ctx, o, sp); err != nil {
 		return "", err
 	}
-	if all {
-		err = sp.Check(ctx, source{o}, func(done int64) error { return s.w.Write(&wire.Progress{Done: done}) })
-	}
-	if err == nil {
-		err = o.Commit(time.Unix(0, sp.End().ModTime))
-	}
-	if err != nil {
+	if err := s.applySpool(ctx, o, sp, wire.VerifyOff); err != nil {
 		return "", err
 	}
-	return "new", sp.Remove()
+	differs := sp.Check(ctx, source{o}, func(done int64) error { return s.w.Write(&wire.Progress{Done: done}) })
+	if differs != nil && !errors.Is(differs, recovery.ErrDiffers) {
+		return "", differs
+	}
+	// Where it differs is not what the spool has, so that is of no more use.
+	if err := o.Commit(time.Unix(0, sp.End().ModTime)); err != nil {
+		return "", errors.Join(differs, err)
+	}
+	return "new", errors.Join(differs, sp.Remove())
 }
 
 // dropSpool leaves the spool to a later session, or removes it when the transfer has

@@ -57,8 +57,7 @@ func (s *session) openTarget(r *request, path string, m *wire.Open, w device.Wri
 			return err
 		}
 	}
-	notice, err := s.prepareSpool(r, path, m, &w)
-	if err != nil {
+	if err := s.prepareSpool(m, &w); err != nil {
 		return nil, nil, err
 	}
 	if o, err = device.OpenWrite(path, w); err != nil {
@@ -66,8 +65,8 @@ func (s *session) openTarget(r *request, path string, m *wire.Open, w device.Wri
 		_ = s.dropSpool(false)
 		return nil, nil, err
 	}
-	if notice != "" {
-		notices = append(notices, notice)
+	if s.spool != nil && s.leads {
+		notices = append(notices, s.spool.Notices()...)
 	}
 	if n := cannotVerify(o, m.Verify); n != "" && s.leads {
 		notices = append(notices, n)

@@ -37,8 +37,8 @@ durable. Until then, whatever happens, the image is as it was. Devices, and file
 systems that cannot clone, are refused. "atomic" is for all targets: what changes
 is spooled in the directory spool_dir of the host first, and applied when all of it
 is there and durable. A copy that ends before leaves the target as it was; what
-ends in the middle of applying is completed by the next copy, or by
-"backend recover".`,
+ends in the middle of applying is completed by "backend recover", and other copies
+with that directory are refused until then. It is not for read_errors = skip.`,
 		Examples: []fs.OptionExample{
 			{Value: "direct", Help: "Write in place."},
 			{Value: "reflink", Help: "Replace an image file by a changed clone."},
@@ -53,9 +53,10 @@ func spoolOption() fs.Option {
 		Name: "spool_dir",
 		Help: `Directory on the host of the target for what changes, with apply = atomic.
 
-It must exist, on a disk that is not the target. It needs the space of all blocks
-that change, compressed; when that is not there the copy ends and the target is as
-it was. What is in it is removed when it was applied.
+It must exist, on a disk that is not the target, and nobody but root and the user
+of the helper may be able to write to it or to exchange it. It needs the space of
+all blocks that change, compressed; when that is not there the copy ends and the
+target is as it was. What is in it is removed when it was applied.
 
 E.g. "/var/lib/spool".`,
 		Advanced: true,
@@ -81,15 +82,25 @@ func (t *target) apply() error {
 	return nil
 }
 
+// fillsGaps refuses to keep what the target has where the source cannot be read: the
+// spool is to be the whole content.
+func (o *Object) fillsGaps(how ReadErrors) error {
+	if wire.Application(o.fs.opt.Apply) != wire.ApplyAtomic || wire.ReadErrors(how) != wire.ReadSkip {
+		return nil
+	}
+	return refuse("%s: read_errors = skip and apply = atomic cannot be used together, since what the target becomes would not be known: use one of them", o)
+}
+
 // recoverCommand is the command recover.
 var recoverCommand = command{
 	help: fs.CommandHelp{
 		Name:  "recover",
 		Short: "End what a copy with apply = atomic has left.",
 		Long: `What was spooled completely is applied, and all of it read once more; the content
-is "new" then. What was not is removed, and the content is "old". The next copy to
-the device with the same spool_dir does so, too. When there is nothing to recover,
-which is an error, the device has never been half written.
+is "new" then. What was not is removed, and the content is "old". Before anything is
+written, all that is to change must be as the copy found or made it: else somebody
+has written to it since, and it is refused. When there is nothing to recover, which
+is an error, the device is not half written.
 
 ` + "```console" + `
 rclone backend recover blockdev:host/dev sda -o dir=/var/lib/spool

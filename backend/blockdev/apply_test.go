@@ -112,6 +112,17 @@ func TestApply_Refused(t *testing.T) {
 		}
 		same(t, dir+"/img", []byte("old"))
 	}
+	src := t.TempDir()
+	write(t, src+"/img", []byte("new"))
+	skip, err := newFs(t, ":blockdev,read_errors=skip:localhost"+src).NewObject(t.Context(), "img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	atomic := newFs(t, ":blockdev,apply=atomic,spool_dir=\""+t.TempDir()+"\":localhost"+dir)
+	if _, err := operations.Copy(t.Context(), atomic, nil, "img", skip); err == nil || !strings.Contains(err.Error(), "read_errors = skip") {
+		t.Errorf("skip and atomic: %v", err)
+	}
+	same(t, dir+"/img", []byte("old"))
 	f := here(t, dir)
 	for _, opt := range []map[string]string{nil, {"dir": "relative"}, {"dir": dir}} {
 		if _, err := runCommand(t, f, "recover", opt, "img"); err == nil {

@@ -33,6 +33,9 @@ func (o *Object) copyFrom(ctx context.Context, src *Object) error {
 // with the number of bytes settled, from several goroutines. Where the source cannot
 // be read, how says what becomes of it: then the error is the last thing that happens.
 func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, how ReadErrors, progress func(n int64)) error {
+	if err := o.fillsGaps(how); err != nil {
+		return once(ctx, err)
+	}
 	c := &copying{from: from, plan: planOf(ctx), report: &report{start: time.Now()}, resume: newResume(o)}
 	var err error
 	if c.around, err = readingOf(src, from); err != nil {

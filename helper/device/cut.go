@@ -34,7 +34,8 @@ func (o *Object) Resize(size int64) error {
 	return o.resize()
 }
 
-// MayKeep refuses a directory in which nothing lasts.
+// MayKeep refuses a directory in which nothing lasts, or in which others may put
+// files or exchange it: what is read there is written to disks.
 func MayKeep(dir string) error {
 	info, err := Stat(dir)
 	if err != nil {
@@ -46,5 +47,5 @@ func MayKeep(dir string) error {
 	if where := kernelTree(dir); where != "" {
 		return refuse(ErrRefused, "keep in", dir, "is in memory, under %s: name a directory on a disk", where)
 	}
-	return nil
+	return private(dir)
 }

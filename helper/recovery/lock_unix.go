@@ -3,12 +3,22 @@
 package recovery
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// noFollow opens no links, and does not wait for the other end of a pipe.
+const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+
+// own tells whether a file is of this user or of root.
+func own(fi fs.FileInfo) bool {
+	uid := int(fi.Sys().(*syscall.Stat_t).Uid)
+	return uid == 0 || uid == os.Geteuid()
+}
 
 // lock waits until nobody else appends.
 func (l *Log) lock() error {

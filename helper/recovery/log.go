@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -77,11 +78,28 @@ type Log struct {
 }
 
 func openLog(path string, flag int) (*Log, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
+	f, err := openOwn(path, os.O_RDWR|flag)
 	if err != nil {
 		return nil, err
 	}
 	return &Log{f: f, path: path}, nil
+}
+
+// openOwn opens a log, which is a file of this user or of root, and no link.
+func openOwn(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|noFollow, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && (!fi.Mode().IsRegular() || !own(fi)) {
+		err = fmt.Errorf("%s: is no file of this user, and is not trusted: remove it", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func (l *Log) close() error { return l.f.Close() }
@@ -192,7 +210,14 @@ func (l *Log) append(b []byte) error {
 // full names what is to be done when there is no space at path.
 func full(path string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%s: %w: nothing was overwritten that is not kept; make space there and run the same command again, or undo", path, ErrSpace)
+		state := ""
+		switch filepath.Ext(path) {
+		case undoSuffix:
+			state = "nothing was overwritten that is not kept, so undo is possible; "
+		case spoolSuffix:
+			state = "the target is as it was; "
+		}
+		return fmt.Errorf("%s: %w: %smake space there and run the same command again", path, ErrSpace, state)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,6 +182,41 @@ func TestFind_Subject(t *testing.T) {
 		if err == nil {
 			r.Close()
 		}
+	}
+}
+
+// A log that cannot be read is in the way of its own target only.
+func TestFind_Foreign(t *testing.T) {
+	dir := t.TempDir()
+	_, _, old := made(t, dir)
+	mine, other := subjectOf(int64(len(old))), Subject{Path: "/dev/vg0/other", Size: 4096, Begun: time.Unix(0, 77)}
+	for _, suffix := range []string{undoSuffix, spoolSuffix} {
+		newer := appendSubject(nil, &other)
+		newer[1] = Version + 1
+		b := appendRecord(nil, &record{kind: kindBegin, n: 4096, payload: newer}, 0)
+		if err := os.WriteFile(filepath.Join(dir, fileName(&other, suffix)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := find(dir, len(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Close(); len(r.skipped) != 1 || !strings.Contains(r.skipped[0], "version 2") {
+		t.Errorf("skipped %q", r.skipped)
+	}
+	sp, err := BeginSpool(dir, mine, Token{1}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sp.Close(); len(sp.Notices()) != 1 {
+		t.Errorf("notices %q", sp.Notices())
+	}
+	if _, _, err := Begin(dir, other); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("undo of the other: %v", err)
+	}
+	if _, err := BeginSpool(dir, other, Token{1}, true); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("spool of the other: %v", err)
 	}
 }
 

@@ -41,6 +41,9 @@ var (
 	ErrDiffers = errors.New("the target is not in the state that the log belongs to")
 	ErrUndoing = errors.New("an undo was begun and not completed")
 	ErrSpace   = errors.New("no space left for the log")
+
+	// ErrCommitted is a spool that is to be applied, and belongs to another transfer.
+	ErrCommitted = errors.New("an earlier copy was committed and not applied to its end, so the target may be partly updated")
 )
 
 // Subject is a target as the log has it.
@@ -88,6 +91,16 @@ func (p pages) add(s span) {
 		word, mask := p.bit(off)
 		*word |= mask
 	}
+}
+
+// all tells whether all pages of s are in the set.
+func (p pages) all(s span) bool {
+	for off := s.from / pageSize * pageSize; off < s.to; off += pageSize {
+		if !p.has(off) {
+			return false
+		}
+	}
+	return true
 }
 
 // runs calls do with the parts of s that are in the set, or not, in turn.

@@ -29,7 +29,8 @@ type Spool struct {
 	enc      *compress.Encoder
 	dec      compress.Decoder
 	complete []complete
-	buf      []byte
+	buf      []byte // records to append
+	old      []byte // what is read of the target
 }
 
 // Commit is how a target ends that is applied.
@@ -47,7 +48,11 @@ func OpenSpool(dir string, s Subject) (*Spool, error) {
 	}
 	sp := newSpool(f)
 	sp.log.end = 0
-	return sp, sp.follow(sp.note)
+	if err := sp.follow(sp.note); err != nil {
+		sp.Close()
+		return nil, err
+	}
+	return sp, nil
 }
 
 func newSpool(f *found) *Spool {
@@ -55,16 +60,21 @@ func newSpool(f *found) *Spool {
 }
 
 // BeginSpool opens the spool of a transfer, which goes on with its own and with no
-// other: nothing of that was applied. A committed one must have been applied before.
+// other. Its own may be committed. Another that is committed is ErrCommitted: whether
+// it still is to be applied is not for a copy to decide. Any other is removed, since
+// nothing of it was applied.
 func BeginSpool(dir string, s Subject, token Token, lead bool) (*Spool, error) {
 	sp, err := OpenSpool(dir, s)
 	switch {
 	case errors.Is(err, ErrNone) && lead:
 	case err != nil:
 		return nil, err
-	case sp.Committed():
+	case sp.Committed() && sp.token != token:
 		sp.Close()
-		return nil, fmt.Errorf("%s: %w: %s was not applied to its end", s.Path, ErrUndoing, sp.log.path)
+		return nil, fmt.Errorf("%s: %w: run backend recover, or remove its spool %s to give that copy up", s.Path, ErrCommitted, sp.log.path)
+	case sp.token == token && !s.File && sp.subject.Size != s.Size:
+		sp.Close()
+		return nil, sp.resized(s.Size)
 	case sp.token == token:
 		return sp, nil
 	case !lead:
@@ -81,7 +91,8 @@ func BeginSpool(dir string, s Subject, token Token, lead bool) (*Spool, error) {
 	if err != nil {
 		return nil, full(dir, err)
 	}
-	sp = newSpool(&found{log: l, kept: pages{}})
+	_, skipped, _ := look(dir, spoolSuffix, &s)
+	sp = newSpool(&found{log: l, kept: pages{}, skipped: skipped})
 	err = l.add(&record{kind: kindBegin, n: s.Size, payload: appendSubject(nil, &s)})
 	if err == nil {
 		err = l.add(&record{kind: kindTransfer, payload: token[:]})
@@ -106,6 +117,9 @@ func (s *Spool) Close() error { return s.log.close() }
 
 // Log is its file.
 func (s *Spool) Log() string { return s.log.path }
+
+// Notices are what there is to say of its directory.
+func (s *Spool) Notices() []string { return s.skipped }
 
 // Committed tells that it is to be applied, whatever happens.
 func (s *Spool) Committed() bool { return s.state == stateCommitted }
@@ -144,6 +158,9 @@ func (s *Spool) add(sync bool) error {
 		defer s.log.unlock()
 		if err := s.follow(s.note); err != nil {
 			return err
+		}
+		if s.Committed() { // nothing may follow
+			return fmt.Errorf("%s: %w: %s is its spool: run backend recover", s.subject.Path, ErrCommitted, s.log.path)
 		}
 		if s.torn {
 			if err := s.log.f.Truncate(s.log.end); err != nil {
@@ -185,9 +202,10 @@ func (s *Spool) Complete(r block.Range, root block.Digest) error {
 	return s.add(true)
 }
 
-// Commit decides that the first size bytes of the target become what is in the
-// spool. All of them must have been compared.
-func (s *Spool) Commit(size int64, c Commit) error {
+// Commit decides that the first size bytes of dev, which has have now, become what is
+// in the spool. All of them must have been compared, and what is to be overwritten
+// must be what it was then.
+func (s *Spool) Commit(ctx context.Context, dev io.ReaderAt, have, size int64, c Commit) error {
 	if err := s.add(false); err != nil { // reads what the others have appended
 		return err
 	}
@@ -198,103 +216,12 @@ func (s *Spool) Commit(size int64, c Commit) error {
 	if sum != size {
 		return fmt.Errorf("%s: %w: it has %d of %d bytes: copy again", s.log.path, ErrMissing, sum, size)
 	}
+	if err := s.Fits(ctx, dev, have); err != nil {
+		return fmt.Errorf("%w: copy again", err)
+	}
 	payload := binary.BigEndian.AppendUint64(nil, uint64(c.Size))
 	s.put(&record{kind: kindCommit, n: size, payload: binary.BigEndian.AppendUint64(payload, uint64(c.ModTime))})
 	return s.add(true)
-}
-
-// End is how the target ends, of a spool that is committed.
-func (s *Spool) End() Commit { return s.commit }
-
-// Apply writes what is in a committed spool, and makes it durable. It may be done
-// again after a crash. check, which may be nil, reads again what was written.
-func (s *Spool) Apply(ctx context.Context, dev Device, check func(p []byte, off int64) error) error {
-	// Who committed it may have died before that was durable.
-	if err := s.log.sync(); err != nil {
-		return err
-	}
-	if err := s.valid(ctx, func(off, n int64, data []byte) error {
-		defer At("applied", s.log)
-		if data == nil {
-			return dev.Zero(off, n)
-		}
-		_, err := dev.WriteAt(data, off)
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := dev.Sync(); err != nil {
-		return err
-	}
-	At("applied durably", s.log)
-	if check == nil {
-		return nil
-	}
-	return s.valid(ctx, func(off, n int64, data []byte) error {
-		if data == nil {
-			data = make([]byte, n)
-		}
-		return check(data, off)
-	})
-}
-
-// valid calls do with all that is to be written, in order, nil for zeros. What was
-// put in before its range was forgotten is left out.
-func (s *Spool) valid(ctx context.Context, do func(off, n int64, data []byte) error) error {
-	type forgotten struct {
-		span
-		at int64 // records before are void
-	}
-	var void []forgotten
-	pass := func(each func(r *record, at int64) error) error {
-		s.log.end = 0
-		return s.follow(func(r *record) error { return each(r, s.log.end) })
-	}
-	if err := pass(func(r *record, at int64) error {
-		if r.kind == kindForget {
-			void = append(void, forgotten{r.span(), at})
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	return pass(func(r *record, at int64) error {
-		if r.kind != kindNew {
-			return nil
-		}
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		for _, f := range void {
-			if at < f.at && f.meets(r.span()) {
-				return nil
-			}
-		}
-		if r.encoding == wire.EncodingNone {
-			return do(r.off, r.n, nil)
-		}
-		data, err := s.dec.Decode(r.encoding, r.payload, int(min(r.n, block.ExtentSize)))
-		if err != nil || int64(len(data)) != r.n {
-			return fmt.Errorf("%s: %w: what bytes %d to %d get cannot be read", s.log.path, ErrDamaged, r.off, r.off+r.n)
-		}
-		return do(r.off, r.n, data)
-	})
-}
-
-// Check compares the roots of the target with those of the spool.
-func (s *Spool) Check(ctx context.Context, src delta.Source, progress func(int64) error) error {
-	done := int64(0)
-	for _, c := range s.complete {
-		root, err := delta.Root(ctx, src, c.r, func(n int64) error { return progress(done + n) })
-		if err != nil {
-			return err
-		}
-		if root != c.root {
-			return fmt.Errorf("%s: %w: bytes %d to %d are not what the copy made of them: somebody else has written there, or the disk is failing: copy again", s.subject.Path, ErrDiffers, c.r.Offset, c.r.Offset+c.r.Length)
-		}
-		done += c.r.Length
-	}
-	return nil
 }
 
 // Spooled is a target whose writes go to the spool. It is read as it is.
@@ -312,13 +239,38 @@ func (t *Spooled) WriteAt(p []byte, off int64) (int, error) {
 		return 0, io.ErrShortWrite
 	}
 	enc, data := t.spool.enc.Encode(p)
-	t.spool.put(&record{kind: kindNew, encoding: enc, off: off, n: int64(len(p)), payload: data})
+	if err := t.take(enc, off, int64(len(p)), data); err != nil {
+		return 0, err
+	}
 	return len(p), nil
 }
 
 // Zero takes a range to become zero.
 func (t *Spooled) Zero(off, n int64) error {
-	t.spool.put(&record{kind: kindNew, encoding: wire.EncodingNone, off: off, n: n})
+	for end := off + n; off < end; off += block.ExtentSize {
+		if err := t.take(wire.EncodingNone, off, min(block.ExtentSize, end-off), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take puts in what n bytes get, with the sums of what they have.
+func (t *Spooled) take(enc wire.Encoding, off, n int64, data []byte) error {
+	if n == 0 {
+		return nil
+	}
+	s := t.spool
+	if len(s.buf) >= groupSize {
+		if err := s.add(false); err != nil {
+			return err
+		}
+	}
+	old := s.space(n)
+	if err := readFull(t.Source, old, off); err != nil {
+		return err
+	}
+	s.put(&record{kind: kindNew, encoding: enc, off: off, n: n, payload: append(appendOldSums(nil, old, off), data...)})
 	return nil
 }
 

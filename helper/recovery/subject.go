@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
 
 // How the names of logs end.
@@ -23,6 +25,11 @@ const (
 // fileName is the name of a log that begins now: in the order of time for one
 // target.
 func fileName(s *Subject, suffix string) string {
+	return filePrefix(s) + s.Begun.UTC().Format("20060102T150405.000000000") + suffix
+}
+
+// filePrefix is how the names of all logs of a target with this path begin.
+func filePrefix(s *Subject) string {
 	base := strings.Map(func(r rune) rune {
 		if r <= ' ' || r == 0x7f || r == filepath.Separator {
 			return '_'
@@ -30,7 +37,7 @@ func fileName(s *Subject, suffix string) string {
 		return r
 	}, filepath.Base(s.Path))
 	sum := sha256.Sum256([]byte(s.Path))
-	return fmt.Sprintf("%.100s-%s-%s%s", base, hex.EncodeToString(sum[:4]), s.Begun.UTC().Format("20060102T150405.000000000"), suffix)
+	return fmt.Sprintf("%.100s-%s-", base, hex.EncodeToString(sum[:4]))
 }
 
 // decodeSubject is the other end of appendSubject.
@@ -89,9 +96,10 @@ type found struct {
 	log     *Log
 	subject *Subject
 	state   state
-	size    int64 // of the target at the end, when ended
+	size    int64 // of the target at the end, when ended; what was compared, when committed
 	kept    pages
 	torn    bool
+	skipped []string // notices: other logs that cannot be read
 
 	token  Token  // of a spool
 	commit Commit // of a committed spool
@@ -110,6 +118,9 @@ func (f *found) follow(each func(*record) error) error {
 			f.torn = true
 			return nil
 		case err != nil:
+			return err
+		}
+		if err := f.plausible(&r); err != nil {
 			return err
 		}
 		switch r.kind {
@@ -133,7 +144,7 @@ func (f *found) follow(each func(*record) error) error {
 				return fmt.Errorf("%s: %w", f.log.path, ErrDamaged)
 			}
 			num := binary.BigEndian.Uint64
-			f.state, f.commit = stateCommitted, Commit{int64(num(r.payload)), int64(num(r.payload[8:]))}
+			f.state, f.size, f.commit = stateCommitted, r.n, Commit{int64(num(r.payload)), int64(num(r.payload[8:]))}
 		}
 		if each != nil {
 			if err := each(&r); err != nil {
@@ -143,9 +154,29 @@ func (f *found) follow(each func(*record) error) error {
 	}
 }
 
+// plausible refuses a record that no program has written: what it says of its length
+// is not to cost more than it is worth.
+func (f *found) plausible(r *record) error {
+	ok := true
+	switch r.kind {
+	case kindOld:
+		ok = r.n > 0 && r.n <= block.ExtentSize && f.subject != nil && r.off+r.n <= f.subject.Size
+	case kindRewritten:
+		ok = f.kept.all(r.span())
+	case kindNew:
+		ok = r.n > 0 && r.n <= block.ExtentSize
+	case kindTransfer:
+		ok = len(r.payload) == len(f.token)
+	}
+	if !ok {
+		return fmt.Errorf("%s: %w: its record of bytes %d to %d has no meaning", f.log.path, ErrDamaged, r.off, r.off+r.n)
+	}
+	return nil
+}
+
 // readSubject reads what a log is about, and no more.
 func readSubject(path string) (*Subject, error) {
-	f, err := os.Open(path)
+	f, err := openOwn(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -158,39 +189,54 @@ func readSubject(path string) (*Subject, error) {
 	return decodeSubject(&r)
 }
 
-// newest opens the newest log of s in dir with such a name, and reads it. It is ErrNone when there
-// is none.
-func newest(dir, suffix string, s *Subject) (*found, error) {
+// look finds the newest log of s in dir with such a name, "" for none. skipped are
+// others there that cannot be read: they cannot be of s, whose logs would have another
+// name.
+func look(dir, suffix string, s *Subject) (path string, skipped []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	best, path := (*Subject)(nil), ""
+	best := (*Subject)(nil)
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), suffix) || !e.Type().IsRegular() {
 			continue
 		}
 		p := filepath.Join(dir, e.Name())
 		other, err := readSubject(p)
-		if errors.Is(err, ErrNone) || errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p, err)
-		}
-		if s.is(other) && (best == nil || other.Begun.After(best.Begun)) {
+		switch {
+		case errors.Is(err, ErrNone), errors.Is(err, os.ErrNotExist):
+		case err != nil && strings.HasPrefix(e.Name(), filePrefix(s)):
+			return "", nil, fmt.Errorf("%s: %w", p, err)
+		case err != nil:
+			skipped = append(skipped, fmt.Sprintf("%s: is no log that can be read, so it is left alone: %v", p, err))
+		case s.is(other) && (best == nil || other.Begun.After(best.Begun)):
 			best, path = other, p
 		}
 	}
-	if best == nil {
+	return path, skipped, nil
+}
+
+// newest opens the newest log of s in dir with such a name, and reads it. It is ErrNone when there
+// is none.
+func newest(dir, suffix string, s *Subject) (*found, error) {
+	path, skipped, err := look(dir, suffix, s)
+	if err != nil {
+		return nil, err
+	}
+	if path == "" {
 		verb := map[string]string{undoSuffix: "undo", spoolSuffix: "recover"}[suffix]
-		return nil, fmt.Errorf("%s: nothing to %s: %w is in %s", s.Path, verb, ErrNone, dir)
+		err := fmt.Errorf("%s: nothing to %s: %w is in %s", s.Path, verb, ErrNone, dir)
+		if len(skipped) > 0 {
+			err = fmt.Errorf("%w; %s", err, strings.Join(skipped, "; "))
+		}
+		return nil, err
 	}
 	l, err := openLog(path, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := &found{log: l, kept: pages{}}
+	f := &found{log: l, kept: pages{}, skipped: skipped}
 	if err := f.follow(nil); err != nil {
 		l.close()
 		return nil, err
