@@ -212,7 +212,7 @@ func TestFind_Foreign(t *testing.T) {
 	if sp.Close(); len(sp.Notices()) != 1 {
 		t.Errorf("notices %q", sp.Notices())
 	}
-	if _, _, err := Begin(dir, other); err == nil || errors.Is(err, ErrNone) {
+	if _, _, err := Begin(t.Context(), dir, other, Token{}, memdev.New(other.Size)); err == nil || errors.Is(err, ErrNone) {
 		t.Errorf("undo of the other: %v", err)
 	}
 	if _, err := BeginSpool(dir, other, Token{1}, true); err == nil || errors.Is(err, ErrNone) {

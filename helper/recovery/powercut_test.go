@@ -276,7 +276,7 @@ func (m *machine) copyBySpool(dir string, token Token, next []byte) error {
 	if err := s.Complete(wholeRange(), wholeRoot(next)); err != nil {
 		return err
 	}
-	if err := s.Commit(diskSize, Commit{Size: -1}); err != nil {
+	if err := s.Commit(context.Background(), m, diskSize, diskSize, Commit{Size: -1}); err != nil {
 		return err
 	}
 	return m.apply(s)
@@ -309,6 +309,9 @@ func (m *machine) recoverSpool(dir string) (state string, err error) {
 	defer s.Close()
 	if !s.Committed() {
 		return "old", s.Remove()
+	}
+	if err := s.Fits(context.Background(), m, diskSize); err != nil {
+		return "", err
 	}
 	return "new", m.apply(s)
 }

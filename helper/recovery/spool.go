@@ -261,7 +261,7 @@ func (t *Spooled) take(enc wire.Encoding, off, n int64, data []byte) error {
 		return nil
 	}
 	s := t.spool
-	if len(s.buf) >= groupSize {
+	if int64(len(s.buf)) >= groupSize {
 		if err := s.add(false); err != nil {
 			return err
 		}
