@@ -32,7 +32,7 @@ const crashAt = "BLOCKDEV_TEST_CRASH_AT"
 func TestUndo_Helper(t *testing.T) {
 	step, err := strconv.Atoi(os.Getenv(crashAt))
 	if err != nil {
-		t.Skip("run by TestUndo_Crash")
+		return // nobody asked for it
 	}
 	steps := 0
 	recovery.At = func(name string, l *recovery.Log) {
