@@ -48,6 +48,7 @@ func TestCuts_NothingTwice(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
+	x.target = harness.LoopOn(t, x.target).Path // a file that is cached is looked at in place, which counts as nothing read
 	l.relay.CutAfter(20 << 20)
 	r := flows[0].copy(t.Context(), x)
 	if lost := strings.Count(r.Stderr, "lost, resuming"); r.Code != 0 || lost != 1 {

@@ -65,6 +65,7 @@ const (
 type scanner struct {
 	src   Source
 	gaps  *Salvage // src when it may have gaps, else nil
+	view  Viewer   // src when its content may lie in memory, else nil
 	r     block.Range
 	keep  bool          // extents keep their data
 	free  chan *extent  // extents to fill; what is not free bounds the memory
@@ -86,6 +87,7 @@ func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
 		free: make(chan *extent, ahead), room: make(chan struct{}, Hold),
 		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
 	s.gaps, _ = src.(*Salvage)
+	s.view, _ = src.(Viewer)
 	for range ahead {
 		s.free <- nil // extents are made when they are first needed
 	}
@@ -104,13 +106,14 @@ func (s *scanner) workers() int {
 func (s *scanner) run(ctx context.Context) error {
 	var buf *[]byte
 	defer func() { s.giveBack(buf) }()
+	var e *extent
+	look := func(data []byte) { s.digest(e, data) }
 	for {
 		// Memory first: who has an extent can always go on, so the oldest one does.
 		var err error
 		if buf, err = s.buffer(ctx, buf); err != nil {
 			return err
 		}
-		var e *extent
 		select {
 		case e = <-s.free:
 		case <-ctx.Done():
@@ -127,7 +130,8 @@ func (s *scanner) run(ctx context.Context) error {
 			s.free <- e // for the next worker to find out
 			return nil
 		}
-		if !e.hole {
+		// What was seen has no data: what differs of it is read, as after forget.
+		if !e.hole && !s.seen(e, look) {
 			if err := s.read(e, *buf); err != nil {
 				return err
 			}
@@ -241,6 +245,11 @@ func (e *extent) fit(blocks int) {
 		e.sums = make([]block.Digest, blocks)
 	}
 	e.sums = e.sums[:blocks]
+}
+
+// seen digests e where it lies in memory, by look, if it does.
+func (s *scanner) seen(e *extent, look func([]byte)) bool {
+	return s.view != nil && s.view.View(e.offset, e.length, look)
 }
 
 // read fills e from the source.

@@ -1,0 +1,119 @@
+package device
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
+)
+
+// openCached opens a file of size bytes, written just now, so that it is cached. Where the kernel does not tell, before
+// Linux 6.5, nothing can be seen, and told is false.
+func openCached(t *testing.T, path string, size int) (o *Object, content []byte, told bool) {
+	t.Helper()
+	content = bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := OpenRead(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.Close() })
+	told = !errors.Is(cachedByStat(o.f, 0, new(regionCache)), unix.ENOSYS)
+	if seen := o.View(0, size, func([]byte) {}); seen != told {
+		t.Fatalf("seen: %v, and the kernel tells what is cached: %v", seen, told)
+	}
+	return o, content, told
+}
+
+func TestView(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.img")
+	_, content, told := openCached(t, path, 2*mib)
+	if !told {
+		return
+	}
+	if err := os.Truncate(path, 3*mib); err != nil {
+		t.Fatal(err)
+	}
+	o, err := OpenRead(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	var got []byte
+	look := func(data []byte) { got = bytes.Clone(data) }
+	if !o.View(mib, mib, look) || !bytes.Equal(got, content[mib:2*mib]) {
+		t.Error("what is cached is not seen")
+	}
+	for name, at := range map[string][2]int64{
+		"not whole pages": {0, 100}, "not at a page": {100, mib}, "nothing": {0, 0}, "beyond the end": {2 * mib, 2 * mib},
+		"half of it not cached": {mib, 2 * mib},
+	} {
+		if o.View(at[0], int(at[1]), look) {
+			t.Errorf("%s: seen", name)
+		}
+	}
+}
+
+// A file that is cut loses its pages under the eyes of who looks: that is told, and ends nothing.
+func TestView_Cut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.img")
+	o, _, told := openCached(t, path, 2*mib)
+	if !told {
+		return
+	}
+	sum, looks := 0, 0
+	look := func(data []byte) {
+		looks++
+		if err := os.Truncate(path, mib); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range data {
+			sum += int(b)
+		}
+	}
+	if o.View(mib, mib, look) {
+		t.Error("seen, though it was cut")
+	}
+	if looks != 1 {
+		t.Errorf("looked %d times", looks)
+	}
+	if _, err := o.ReadAt(make([]byte, mib), mib); !errors.Is(err, ErrIO) {
+		t.Errorf("reading it afterwards: %v", err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a panic of who looks was taken for a lost page")
+		}
+	}()
+	o.View(0, mib, func([]byte) { panic("of who looks") })
+}
+
+// Looking at a hole takes no memory in a file system that lives there.
+func TestView_Hole(t *testing.T) {
+	require.Need(t, require.Root, require.Mount)
+	dir := t.TempDir()
+	run(t, "mount", "-t", "tmpfs", "tmpfs", dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	path := filepath.Join(dir, "disk.img")
+	o, _, _ := openCached(t, path, mib)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, mib); err != nil {
+		t.Fatal(err)
+	}
+	if o.View(0, mib, func(data []byte) { _ = bytes.Count(data, []byte{1}) }) {
+		t.Error("a hole is seen")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Blocks != 0 {
+		t.Errorf("the hole has %d blocks now (%v)", st.Blocks, err)
+	}
+}
