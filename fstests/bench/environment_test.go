@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,6 +36,8 @@ func environment() {
 	line("cores", fmt.Sprint(runtime.NumCPU()))
 	line("memory", memoryOfMachine())
 	line("kernel", said(`.+`, "uname", "-sr"))
+	load, _ := os.ReadFile("/proc/loadavg") // not on every system
+	line("load", strings.Split(string(load), " ")[0])
 	size, err := imageSize()
 	if source := os.Getenv(sourceVariable); source != "" {
 		line("source", source)

@@ -8,12 +8,13 @@ import (
 	svg "github.com/ajstarks/svgo"
 )
 
-// lines is a plot of lines over a few places that stand side by side, whatever their values are: of 0, 0.1, 1 and 10
-// no scale shows all.
+// lines is a plot of lines over a few places.
 type lines struct {
 	title  string
 	x, y   string   // names of the axes, with units
 	places []string // along x
+	// at are the values of the places. Without them they stand side by side: of 0, 0.1, 1 and 10 no scale shows all.
+	at     []float64
 	series []series
 }
 
@@ -27,7 +28,7 @@ type series struct {
 const (
 	width, height = 800, 440
 	left, right   = 72, 190 // of the area of the lines; their names are right of it
-	top, bottom   = 56, 64
+	top, bottom   = 66, 64
 	labelStep     = 19 // between the names of lines
 )
 
@@ -46,7 +47,7 @@ func (l lines) draw() []byte {
 		}
 		s.Line(left, height-bottom, width-right, height-bottom, axisStyle)
 		s.Text((left+width-right)/2, height-16, l.x, "text-anchor:middle")
-		s.Text(left-48, top-14, l.y, "text-anchor:start")
+		s.Text(24, top-16, l.y)
 		for i := len(l.series) - 1; i >= 0; i-- { // the first on top
 			l.line(s, y, l.series[i])
 		}
@@ -57,8 +58,11 @@ func (l lines) draw() []byte {
 // place is the position of the i-th place.
 func (l lines) place(i int) int {
 	const inset = 24
-	room := width - left - right - 2*inset
-	return left + inset + i*room/max(1, len(l.places)-1)
+	share := float64(i) / float64(max(1, len(l.places)-1))
+	if last := len(l.at) - 1; last > 0 {
+		share = (l.at[i] - l.at[0]) / (l.at[last] - l.at[0])
+	}
+	return left + inset + int(share*(width-left-right-2*inset))
 }
 
 func (l lines) line(s *svg.SVG, y scale, line series) {
@@ -83,36 +87,44 @@ func (l lines) line(s *svg.SVG, y scale, line series) {
 // names writes the name of each line beside its end, moved apart where ends lie close.
 func (l lines) names(s *svg.SVG, y scale) {
 	type name struct {
-		series
-		end, at int
+		tool string
+		x, y int // of the end of the line
 	}
 	var all []name
 	for _, line := range l.series {
-		for _, v := range slices.Backward(line.values) {
+		for i, v := range slices.Backward(line.values) {
 			if v != nil {
-				all = append(all, name{line, y.place(v.Median), y.place(v.Median)})
+				all = append(all, name{line.name, l.place(i), y.place(v.Median)})
 				break
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b name) int { return a.at - b.at })
-	for i := 1; i < len(all); i++ {
-		all[i].at = max(all[i].at, all[i-1].at+labelStep)
-	}
-	for i := len(all) - 1; i >= 0; i-- { // back up where that went below the axis
-		limit := height - bottom
-		if i+1 < len(all) {
-			limit = all[i+1].at - labelStep
-		}
-		all[i].at = min(all[i].at, limit)
+	slices.SortStableFunc(all, func(a, b name) int { return a.y - b.y })
+	var ends []int
+	for _, n := range all {
+		ends = append(ends, n.y)
 	}
 	const x = width - right + 30
-	for _, n := range all {
-		look := lookOf(n.name)
-		s.Line(l.place(len(l.places)-1)+8, n.end, x-8, n.at, "stroke-width:1;stroke-dasharray:2,2;stroke:"+look.color)
-		look.mark(s, x, n.at)
-		s.Text(x+11, n.at+4, n.name)
+	for i, at := range apart(ends, labelStep, height-bottom) {
+		n := all[i]
+		look := lookOf(n.tool)
+		s.Line(n.x+8, n.y, x-8, at, "stroke-width:1;stroke-dasharray:2,2;stroke:"+look.color)
+		look.mark(s, x, at)
+		s.Text(x+11, at+4, n.tool)
 	}
+}
+
+// apart moves sorted positions so that none is nearer to the next than step, or above limit.
+func apart(sorted []int, step, limit int) []int {
+	at := slices.Clone(sorted)
+	for i := 1; i < len(at); i++ {
+		at[i] = max(at[i], at[i-1]+step)
+	}
+	for i, room := len(at)-1, limit; i >= 0; i-- {
+		at[i] = min(at[i], room)
+		room = at[i] - step
+	}
+	return at
 }
 
 // scale places values between top and bottom.

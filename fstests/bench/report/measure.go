@@ -58,9 +58,10 @@ func (s settings) output(progress io.Writer) (text string, err error) {
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), "BLOCKDEV_BENCH_SIZE="+size, "BLOCKDEV_BENCH_SOURCE="+s.source,
 			"BLOCKDEV_BENCH_TARGET="+s.target, "BLOCKDEV_BENCH_OVERWRITE="+s.overwrite)
-		cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, progress), progress
+		both := io.MultiWriter(&out, progress)
+		cmd.Stdout, cmd.Stderr = both, both
 		if err := cmd.Run(); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("benchmarks with %s: %w", size, err))
+			failed = errors.Join(failed, fmt.Errorf("go test: %w", err))
 		}
 		if s.source != "" {
 			break // it has one size

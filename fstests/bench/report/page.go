@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -55,6 +56,9 @@ func (r *results) about() string {
 	}
 	text := fmt.Sprintf("%s; %s cores, %s; %s; %s; %s. Versions: %s.", m["date"], m["cores"], m["cpu"], m["memory"], m["kernel"], from,
 		strings.Join(versions, ", "))
+	if load, err := strconv.ParseFloat(m["load"], 64); err == nil && load >= 1 {
+		text += fmt.Sprintf(" The machine was busy with other work: a load of %v at the beginning.", load)
+	}
 	if runs > 1 {
 		text += fmt.Sprintf(" Medians of up to %d runs, with the fastest and the slowest.", runs)
 	}
@@ -66,8 +70,11 @@ func (r *results) about() string {
 // table writes the figures of one benchmark and way.
 func (r *results) table(b *strings.Builder, rows []row) {
 	by := byRate
-	if strings.HasPrefix(rows[0].Benchmark, "Far") {
+	switch rows[0].Benchmark {
+	case "Far", "FarFirst":
 		by = byRTT
+	case "First":
+		by = alone
 	}
 	title, ok := titles[rows[0].Benchmark]
 	if !ok {
@@ -86,7 +93,7 @@ func (r *results) table(b *strings.Builder, rows []row) {
 		m, ratio := row.Metrics, ""
 		like := row.point
 		like.Tool = "blockdev"
-		if ours, ok := find(rows, like); ok && row.Tool != "blockdev" {
+		if ours, ok := find(rows, like); ok && row.Tool != like.Tool {
 			ratio = figure(m[seconds].Median / ours.Metrics[seconds].Median)
 		}
 		target := "-" // a device does not tell
@@ -103,14 +110,23 @@ type axis struct {
 	column string
 	of     func(row) float64
 	unit   string
+	even   bool // a plot has room for all its values on one scale
 }
 
 var (
-	byRate = axis{"changed", func(r row) float64 { return r.Rate }, " %"}
-	byRTT  = axis{"round trip", func(r row) float64 { return r.RTT }, " ms"}
+	byRate = axis{"changed", func(r row) float64 { return r.Rate }, " %", false}
+	byRTT  = axis{"round trip", func(r row) float64 { return r.RTT }, " ms", true}
 )
 
-func (a axis) label(r row) string { return fmt.Sprintf("%v%s", a.of(r), a.unit) }
+// alone is for groups in which nothing varies.
+var alone = axis{column: " ", of: func(row) float64 { return 0 }}
+
+func (a axis) label(r row) string {
+	if a.unit == "" {
+		return ""
+	}
+	return fmt.Sprintf("%v%s", a.of(r), a.unit)
+}
 
 // sorted has the rows in the order of what varies, tools as they came.
 func sorted(rows []row, by axis) []row {

@@ -25,16 +25,16 @@ func (r *results) plots() (all []plot) {
 		const changed, distance = "share of the 4 KiB blocks that changed", "round-trip time"
 		switch rows[0].Benchmark {
 		case "Changed":
-			draw("time", "Time by what changed", seconds, "seconds", byRate, changed)
-			draw("cpu", "Processor time of both ends by what changed", processor, "seconds", byRate, changed)
-			draw("wire", "Bytes on the wire by what changed", wire, "MB", byRate, changed)
+			draw("time", "Time by share of changed blocks", seconds, "seconds", byRate, changed)
+			draw("cpu", "Processor time of both ends by share of changed blocks", processor, "seconds", byRate, changed)
+			draw("wire", "Bytes on the wire by share of changed blocks", wire, "MB", byRate, changed)
 			if few := at(rows, 1); len(few) > 0 {
 				title := fmt.Sprintf("Memory in MB, 1 %% changed, %s of %s", way, image)
 				p := bars{title: title, parts: []string{"largest process of the command", "largest on the host"}}
 				add("bench-memory-"+way, title, p.fill(few, command, host).draw())
 			}
 		case "Far":
-			draw("distance", "Time by distance, 1 % changed", seconds, "seconds", byRTT, distance)
+			draw("distance", "Time by round-trip time, 1 % changed", seconds, "seconds", byRTT, distance)
 		case "First":
 			title := fmt.Sprintf("First copy, seconds, %s of %s", way, image)
 			add("bench-first-"+way, title, bars{title: title}.fill(rows, seconds).draw())
@@ -63,6 +63,9 @@ func at(rows []row, rate float64) (some []row) {
 // fill takes a metric of the rows.
 func (l *lines) fill(rows []row, by axis, metric string) {
 	places := distinct(rows, by.of)
+	if by.even {
+		l.at = places
+	}
 	for _, v := range places {
 		l.places = append(l.places, fmt.Sprintf("%v%s", v, by.unit))
 	}

@@ -100,6 +100,9 @@ func read(text, name string) (*results, error) {
 		return nil, err
 	}
 	if len(order) == 0 {
+		if len(r.failed) > 0 {
+			return nil, fmt.Errorf("%s: no result, %s failed", name, strings.Join(r.failed, ", "))
+		}
 		return nil, fmt.Errorf("%s: no result of a benchmark", name)
 	}
 	for _, p := range order {
