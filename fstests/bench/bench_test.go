@@ -2,12 +2,13 @@
 
 // Package bench compares whole commands: rclone-blockdev, and the tools people
 // use today, over a private sshd on the loopback interface, both ends on one
-// machine, files in memory. Nothing runs without -bench:
+// machine, files in memory or devices. Nothing runs without -bench:
 //
-//	go test -run '^$' -bench . -benchtime 3x -timeout 1h ./fstests/bench
+//	go test -run '^$' -bench . -benchtime 3x -timeout 0 ./fstests/bench
 //
 // The figures of one run are to be compared with each other, never with those of
-// another machine. BLOCKDEV_BENCH_SIZE is the size of the image, 1G when unset.
+// another machine. BLOCKDEV_BENCH_SIZE is the size of the image, 1G when unset. The
+// program in report makes tables and plots of what is written.
 package bench
 
 import (

@@ -104,6 +104,9 @@ func (s settings) checkDevices() error {
 	return nil
 }
 
+// outputFile is what the benchmarks wrote.
+const outputFile = "output.txt"
+
 // report does what the flags ask for. A report is made of what there is even if a benchmark failed, but not for docs.
 func report(s settings, progress io.Writer) error {
 	text, failed := s.output(progress)
@@ -112,7 +115,7 @@ func report(s settings, progress io.Writer) error {
 	}
 	name := s.input
 	if name == "" {
-		name = "output"
+		name = outputFile
 	}
 	r, err := read(text, name)
 	if err != nil {
@@ -120,13 +123,13 @@ func report(s settings, progress io.Writer) error {
 	}
 	if s.out != "" {
 		files := r.files()
-		files["output.txt"] = []byte(text)
+		files[outputFile] = []byte(text)
 		if err := writeAll(s.out, files); err != nil {
 			return err
 		}
 	}
 	if len(r.failed) > 0 {
-		return fmt.Errorf("these failed, and what they wrote is above or in output.txt: %s", strings.Join(r.failed, ", "))
+		return fmt.Errorf("these failed, see what they wrote: %s", strings.Join(r.failed, ", "))
 	}
 	if failed == nil && s.docs {
 		root, err := moduleRoot()

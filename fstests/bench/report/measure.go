@@ -52,13 +52,24 @@ func (s settings) output(progress io.Writer) (text string, err error) {
 	}
 	var out bytes.Buffer
 	var failed error
+	both := io.MultiWriter(&out, progress)
+	if s.out != "" { // at once, so that it is there when this is interrupted
+		if err := writeAll(s.out, nil); err != nil {
+			return "", err
+		}
+		f, err := os.Create(filepath.Join(s.out, outputFile))
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		both = io.MultiWriter(&out, progress, f)
+	}
 	for _, size := range s.sizes {
 		cmd := exec.Command("go", "test", "-run", "^$", "-bench", pattern,
 			"-benchtime", "1x", "-count", fmt.Sprint(s.count), "-timeout", "0", "./fstests/bench")
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), "BLOCKDEV_BENCH_SIZE="+size, "BLOCKDEV_BENCH_SOURCE="+s.source,
 			"BLOCKDEV_BENCH_TARGET="+s.target, "BLOCKDEV_BENCH_OVERWRITE="+s.overwrite)
-		both := io.MultiWriter(&out, progress)
 		cmd.Stdout, cmd.Stderr = both, both
 		if err := cmd.Run(); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("go test: %w", err))
