@@ -129,8 +129,10 @@ func (t *bed) measure(pull bool, tool string, prepare func(t *bed)) {
 	b.StopTimer()
 	harness.Same(b, t.src, t.dst)
 	b.ReportMetric(float64(t.run.wire)/float64(b.N)/1e6, "wireMB/op")
-	b.ReportMetric(float64(t.run.peak.command)/1e6, "commandMB")
-	b.ReportMetric(float64(t.run.peak.host)/1e6, "hostMB")
+	if peak := t.run.peak; peak.command > 0 && peak.host > 0 { // a short process may not have been seen
+		b.ReportMetric(float64(peak.command)/1e6, "commandMB")
+		b.ReportMetric(float64(peak.host)/1e6, "hostMB")
+	}
 	b.ReportMetric(t.run.cpu.Seconds()/float64(b.N), "cpu-s/op")
 	if st, err := os.Stat(t.dst); err == nil && st.Mode().IsRegular() { // a device does not tell
 		b.ReportMetric(float64(harness.Allocated(b, t.dst))/1e6, "allocatedMB")

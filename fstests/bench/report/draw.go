@@ -85,7 +85,7 @@ type bars struct {
 	title string
 	parts []string // what the bars of a tool are, empty for a single one
 	tools []string
-	// values has one for each tool and part, in the unit of the title.
+	// values has one for each tool and part, in the unit of the title, 0 where it was not measured.
 	values [][]float64
 }
 
@@ -117,7 +117,11 @@ func (p bars) draw() []byte {
 			for part, v := range p.values[i] {
 				long := max(1, int(v/max(largest, 1e-9)*(width-begin-end)))
 				s.Rect(begin, y+part*thick, long, thick-1, "fill:"+partColors[part])
-				s.Text(begin+long+6, y+part*thick+12, figure(v))
+				text := figure(v)
+				if v == 0 {
+					text = "-"
+				}
+				s.Text(begin+long+6, y+part*thick+12, text)
 			}
 		}
 		s.Line(begin, under-6, begin, total-12, axisStyle)

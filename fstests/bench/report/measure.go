@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,6 +87,11 @@ func (s settings) pattern() (string, error) {
 	for _, name := range s.scenarios {
 		if !slices.Contains(scenarioNames(), name) {
 			return "", fmt.Errorf("there is no scenario %q, only %s", name, strings.Join(scenarioNames(), ", "))
+		}
+	}
+	for _, name := range s.tools {
+		if _, ok := looks[name]; !ok {
+			return "", fmt.Errorf("there is no tool %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(looks)), ", "))
 		}
 	}
 	var parts []string

@@ -96,13 +96,18 @@ func (r *results) table(b *strings.Builder, rows []row) {
 		if ours, ok := find(rows, like); ok && row.Tool != like.Tool {
 			ratio = figure(m[seconds].Median / ours.Metrics[seconds].Median)
 		}
-		target := "-" // a device does not tell
-		if v, ok := m[allocated]; ok {
-			target = figure(v.Median)
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s + %s | %s |\n", label, row.Tool, m[seconds], ratio, figure(m[processor].Median),
-			figure(m[wire].Median), figure(m[command].Median), figure(m[host].Median), target)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s + %s | %s |\n", label, row.Tool, m[seconds], ratio, row.median(processor),
+			row.median(wire), row.median(command), row.median(host), row.median(allocated))
 	}
+}
+
+// median is that of a metric, if it was measured: a device does not tell what it occupies.
+func (r row) median(metric string) string {
+	m, ok := r.Metrics[metric]
+	if !ok {
+		return "-"
+	}
+	return figure(m.Median)
 }
 
 // axis is what varies within a group.

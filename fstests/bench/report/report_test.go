@@ -204,6 +204,7 @@ func TestReport_flags(t *testing.T) {
 		{"-o x -source /dev/a -target /dev/b", "-overwrite /dev/b"},
 		{"-o x -source /dev/a -target /dev/b -overwrite /dev/a", "-overwrite /dev/b"},
 		{"-o x -scenarios changed", "changed-push"},
+		{"-o x -tools rsink", "rsync-4k"},
 		{"-o x -scenarios first-push -source a -target b -overwrite b", "none of the scenarios"},
 		{"-o x -input not-there.txt", "not-there.txt"},
 	} {
@@ -263,12 +264,17 @@ func TestReport_run(t *testing.T) {
 	if len(rows) != 8 {
 		t.Errorf("%d results, want 8:\n%s", len(rows), said)
 	}
+	seen := false
 	for _, r := range rows {
 		for _, metric := range metrics {
+			if _, ok := r.Metrics[metric]; !ok && (metric == command || metric == host) {
+				continue // a process can be too short to be seen
+			}
 			if r.Metrics[metric].Median <= 0 {
 				t.Errorf("%v: %s is %v", r.point, metric, r.Metrics[metric])
 			}
 		}
+		seen = seen || r.Metrics[host].Median > 1
 		sent := r.Metrics[wire].Median
 		switch all := float64(r.Image) / 1e6; {
 		case r.Benchmark == "Changed" && r.Rate == 0 && sent > all/10:
@@ -278,6 +284,9 @@ func TestReport_run(t *testing.T) {
 		case r.RTT == 10 && r.Metrics[seconds].Median < 0.02:
 			t.Errorf("%v: took %v s, so nothing was held back", r.point, r.Metrics[seconds].Median)
 		}
+	}
+	if !seen {
+		t.Error("no process was seen on the host")
 	}
 }
 
