@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// titles of the benchmarks.
+// titles of the benchmarks that are reported.
 var titles = map[string]string{
 	"Changed":  "Blocks of 4 KiB changed at random places",
 	"Gathered": "1 % of the blocks changed in one place",
@@ -76,11 +76,7 @@ func (r *results) table(b *strings.Builder, rows []row) {
 	case "First":
 		by = alone
 	}
-	title, ok := titles[rows[0].Benchmark]
-	if !ok {
-		title = rows[0].Benchmark
-	}
-	fmt.Fprintf(b, "\n**%s, %s**\n\n", title, rows[0].Way)
+	fmt.Fprintf(b, "\n**%s, %s**\n\n", titles[rows[0].Benchmark], rows[0].Way)
 	fmt.Fprintf(b, "| %s | tool | seconds | times | cpu s | wire MB | memory MB | target MB |\n|--|--|--|--|--|--|--|--|\n", by.column)
 	last := ""
 	for _, row := range sorted(rows, by) {

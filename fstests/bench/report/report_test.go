@@ -105,7 +105,8 @@ func TestReport_refuses(t *testing.T) {
 		{"a measurement that is no number", " ns/op", "x ns/op", ":"},
 		{"a line without measurements", line, line + " 1\n" + line, "missing measurements"},
 		{"a line that was cut", line, "BenchmarkFirst/way=push/tool=cat-2\t 1\t 12\n" + line, "missing units"},
-		{"a benchmark that is no scenario", "BenchmarkFirst/way=push/tool=cat-2", "BenchmarkFirst/cat-2", "not known"},
+		{"a name without a tool", "BenchmarkFirst/way=push/tool=cat-2", "BenchmarkFirst/way=push-2", "no tool"},
+		{"a name without keys", "BenchmarkFirst/way=push/tool=cat-2", "BenchmarkFirst/cat-2", "not known"},
 		{"a part of a name that is not known", "/way=push/tool=cat-2", "/way=push/color=red/tool=cat-2", "color=red"},
 		{"a rate that is no number", "/rate=100/", "/rate=all/", "invalid syntax"},
 		{"no size of the image", "image: ", "picture: ", "image: BYTES"},
@@ -121,6 +122,20 @@ func TestReport_refuses(t *testing.T) {
 				t.Errorf("it wrote %d files all the same", len(made))
 			}
 		})
+	}
+}
+
+// "go test -bench ." has more than the scenarios.
+func TestReport_others(t *testing.T) {
+	const line = "BenchmarkFirst/way=push/tool=cat-2\t"
+	dir := t.TempDir()
+	more := recordedWith(t, line, "BenchmarkHash/sha256sum-2 \t 1\t 328234668 ns/op\t  51.11 MB/s\n"+line)
+	if code, said := start("-input", more, "-o", dir); code != 0 {
+		t.Fatal(said)
+	}
+	want := resultsIn(t, "testdata/golden")
+	if got := resultsIn(t, dir); len(got) != len(want) {
+		t.Errorf("%d results, want %d", len(got), len(want))
 	}
 }
 

@@ -63,7 +63,8 @@ var units = map[string]string{
 // failure is the line of a benchmark that failed, which the format does not know.
 var failure = regexp.MustCompile(`(?m)^.*--- FAIL: (\S+).*\n?`)
 
-// read takes the output of go test -bench. It refuses a line that is not as it should be.
+// read takes the output of go test -bench. It passes over benchmarks that are no scenarios, and refuses a line that is
+// not as it should be.
 func read(text, name string) (*results, error) {
 	r := &results{machine: map[string]string{}}
 	for _, found := range failure.FindAllStringSubmatch(text, -1) {
@@ -77,6 +78,9 @@ func read(text, name string) (*results, error) {
 		result, ok := reader.Result().(*benchfmt.Result)
 		if !ok {
 			return nil, fmt.Errorf("not what a benchmark writes: %v", reader.Result())
+		}
+		if base, _ := result.Name.Parts(); titles[string(base)] == "" {
+			continue // a benchmark of something else
 		}
 		p, err := pointOf(result)
 		if err != nil {
@@ -143,7 +147,7 @@ func pointOf(result *benchfmt.Result) (p point, err error) {
 		}
 	}
 	if p.Tool == "" || p.Way == "" {
-		return p, fmt.Errorf("benchmark %s has no tool or no way in its name, so it is not one of the scenarios", result.Name)
+		return p, fmt.Errorf("benchmark %s has no tool or no way in its name", result.Name)
 	}
 	p.Image, err = strconv.ParseInt(result.GetConfig("image"), 10, 64)
 	if err != nil {
