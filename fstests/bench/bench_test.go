@@ -2,12 +2,13 @@
 
 // Package bench compares whole commands: rclone-blockdev, and the tools people
 // use today, over a private sshd on the loopback interface, both ends on one
-// machine, files in memory. Nothing runs without -bench:
+// machine, files in memory or devices. Nothing runs without -bench:
 //
-//	go test -run '^$' -bench . -benchtime 3x -timeout 1h ./fstests/bench
+//	go test -run '^$' -bench . -benchtime 3x -timeout 0 ./fstests/bench
 //
 // The figures of one run are to be compared with each other, never with those of
-// another machine. BLOCKDEV_BENCH_SIZE is the size of the image, 1G when unset.
+// another machine. BLOCKDEV_BENCH_SIZE is the size of the image, 1G when unset. The
+// program in report makes tables and plots of what is written.
 package bench
 
 import (
@@ -28,7 +29,7 @@ import (
 // inMemory is where the files lie, so that no disk is measured.
 const inMemory = "/dev/shm"
 
-// bed is one benchmark: a source, a target and a relay that counts.
+// bed is a source, a target and a relay that counts. All tools and states of the target in one benchmark share it.
 type bed struct {
 	b        *testing.B
 	server   *harness.Server
@@ -37,9 +38,17 @@ type bed struct {
 	dir      string
 	src, dst string
 	size     int64
-	wire     int64         // bytes of all runs
-	peak     memory        // of all runs
-	cpu      time.Duration // processor time of both ends, of all runs
+	given    bool            // source and target were there before, and are kept
+	unequal  *bool           // a run failed, so a given target may hold anything
+	warm     map[string]bool // tools, with the direction, that have run once
+	run      usage           // of the runs that count
+}
+
+// usage is what runs have taken, both ends together where nothing else is said.
+type usage struct {
+	wire int64 // bytes
+	cpu  time.Duration
+	peak memory // the highest of all runs
 }
 
 func newBed(b *testing.B) *bed {
@@ -52,27 +61,40 @@ func newBed(b *testing.B) *bed {
 	server := harness.Sshd(b)
 	relay := harness.NewRelay(b, server.Addr())
 	server.KnowPort(b, relay.Port())
-	t := &bed{b: b, server: server, relay: relay, client: harness.NewClient(b), dir: dir, size: imageSize(b)}
-	t.src, t.dst = filepath.Join(dir, "src.img"), filepath.Join(dir, "dst.img")
-	harness.Image{Size: t.size, Zero: 0.25, Text: 0.25, Area: 64 << 20, Seed: 1}.Write(b, t.src)
+	t := &bed{b: b, server: server, relay: relay, client: harness.NewClient(b), dir: dir, warm: map[string]bool{}, unequal: new(bool)}
 	t.client.Env["RCLONE_BLOCKDEV_KEY_FILE"] = server.KeyFile
 	t.client.Env["RCLONE_BLOCKDEV_KNOWN_HOSTS_FILE"] = server.KnownHosts
 	return t
 }
 
-func imageSize(b *testing.B) int64 {
+// madeUp gives a bed whose source is an image in memory.
+func madeUp(b *testing.B) *bed {
+	t := newBed(b)
+	var err error
+	if t.size, err = imageSize(); err != nil {
+		b.Fatal(err)
+	}
+	t.src, t.dst = filepath.Join(t.dir, "src.img"), filepath.Join(t.dir, "dst.img")
+	// Small images have fewer areas than it takes to have some of each kind.
+	area := int(min(64<<20, max(1<<20, t.size/16)))
+	harness.Image{Size: t.size, Zero: 0.25, Text: 0.25, Area: area, Seed: 1}.Write(b, t.src)
+	return t
+}
+
+// imageSize is the size of made-up images in bytes.
+func imageSize() (int64, error) {
 	text, factor := os.Getenv("BLOCKDEV_BENCH_SIZE"), int64(1<<30)
 	if text == "" {
-		return factor
+		return factor, nil
 	}
 	if rest, ok := strings.CutSuffix(text, "M"); ok {
 		text, factor = rest, 1<<20
 	}
 	n, err := strconv.ParseInt(strings.TrimSuffix(text, "G"), 10, 64)
 	if err != nil {
-		b.Fatalf("BLOCKDEV_BENCH_SIZE: %v", err)
+		return 0, fmt.Errorf("BLOCKDEV_BENCH_SIZE must be like 512M or 4G: %w", err)
 	}
-	return n * factor
+	return n * factor, nil
 }
 
 // remote is path on the host behind the relay.
@@ -80,32 +102,45 @@ func (t *bed) remote(path string) string {
 	return fmt.Sprintf("blockdev:%s@127.0.0.1:%d%s", t.server.User, t.relay.Port(), path)
 }
 
-// measure runs the command b.N times, each on a target made by prepare, which is
-// not timed.
-func (t *bed) measure(command func() *exec.Cmd, prepare func()) {
-	b := t.b
-	prepare()
-	t.run(command) // puts the helper in place, fills caches
-	t.wire, t.peak, t.cpu = 0, memory{}, 0
+// with is the same bed for a benchmark below the one that made it.
+func (t *bed) with(b *testing.B) *bed {
+	sub := *t
+	sub.b, sub.run = b, usage{}
+	return &sub
+}
+
+// measure runs the tool b.N times, each on a target made by prepare, which is not timed.
+func (t *bed) measure(pull bool, tool string, prepare func(t *bed)) {
+	b, command := t.b, t.tools(pull)[tool]
+	if name := fmt.Sprint(tool, pull); !t.warm[name] {
+		prepare(t)
+		t.once(command) // puts the helper in place, fills caches
+		t.warm[name] = true
+	}
+	t.run = usage{}
 	b.SetBytes(t.size)
 	b.ResetTimer()
 	for range b.N {
 		b.StopTimer()
-		prepare()
+		prepare(t)
 		b.StartTimer()
-		t.run(command)
+		t.once(command)
 	}
 	b.StopTimer()
 	harness.Same(b, t.src, t.dst)
-	b.ReportMetric(float64(t.wire)/float64(b.N)/1e6, "wireMB/op")
-	b.ReportMetric(float64(t.peak.command)/1e6, "commandMB")
-	if t.peak.helper > 0 {
-		b.ReportMetric(float64(t.peak.helper)/1e6, "helperMB")
+	b.ReportMetric(float64(t.run.wire)/float64(b.N)/1e6, "wireMB/op")
+	if peak := t.run.peak; peak.command > 0 && peak.host > 0 { // a short process may not have been seen
+		b.ReportMetric(float64(peak.command)/1e6, "commandMB")
+		b.ReportMetric(float64(peak.host)/1e6, "hostMB")
 	}
-	b.ReportMetric(t.cpu.Seconds()/float64(b.N), "cpu-s/op")
+	b.ReportMetric(t.run.cpu.Seconds()/float64(b.N), "cpu-s/op")
+	if st, err := os.Stat(t.dst); err == nil && st.Mode().IsRegular() { // a device does not tell
+		b.ReportMetric(float64(harness.Allocated(b, t.dst))/1e6, "allocatedMB")
+	}
 }
 
-func (t *bed) run(command func() *exec.Cmd) {
+// once runs the command and adds up what it takes.
+func (t *bed) once(command func() *exec.Cmd) {
 	t.relay.Reset()
 	cmd := command()
 	before := t.server.CPU()
@@ -113,68 +148,25 @@ func (t *bed) run(command func() *exec.Cmd) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Start()
 	if err == nil {
-		watch := watchMemory(cmd.Process.Pid)
+		watch := watchMemory(cmd.Process.Pid, t.server.Pid())
 		err = cmd.Wait()
-		t.peak = t.peak.max(watch())
+		t.run.peak = t.run.peak.max(watch())
 	}
 	if err != nil {
+		*t.unequal = true
 		t.b.Fatalf("%v: %v\n%s", cmd.Args, err, out.Bytes())
 	}
-	t.wire += t.relay.Total()
-	t.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + t.server.CPU() - before
+	t.run.wire += t.relay.Total()
+	t.run.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + t.server.CPU() - before
 }
 
-// peers are the tools that a scenario is compared with, as far as they are on PATH.
-var peers = []string{"blockdev", "rsync", "rsync-4k", "blocksync-fast", "blocksync-fast-16k", "bdsync", "bdsync-16k", "diskrsync"}
-
-// compare runs one scenario with each of the named tools.
-func compare(b *testing.B, pull bool, names []string, prepare func(t *bed)) {
+// compare measures one state of the target with each of the named tools, as far as they are on PATH.
+func (t *bed) compare(b *testing.B, pull bool, names []string, prepare func(t *bed)) {
 	for _, name := range names {
 		if !ours[name] && !onPath(name) {
 			b.Logf("%s is not on PATH and left out", name)
 			continue
 		}
-		b.Run(name, func(b *testing.B) {
-			t := newBed(b)
-			t.measure(t.tools(pull)[name], func() { prepare(t) })
-		})
+		b.Run("tool="+name, func(b *testing.B) { t.with(b).measure(pull, name, prepare) })
 	}
 }
-
-func BenchmarkIdentical(b *testing.B) {
-	compare(b, false, peers, func(t *bed) { t.copyImage() })
-}
-
-func BenchmarkScatteredPush(b *testing.B) {
-	compare(b, false, peers, func(t *bed) { t.copyImage(); t.scatter() })
-}
-
-func BenchmarkScatteredPull(b *testing.B) {
-	compare(b, true, peers, func(t *bed) { t.copyImage(); t.scatter() })
-}
-
-func BenchmarkGatheredPush(b *testing.B) {
-	compare(b, false, peers, func(t *bed) { t.copyImage(); harness.Gather(b, t.dst, 0.01, 8) })
-}
-
-func BenchmarkHalfPush(b *testing.B) {
-	compare(b, false, append(peers, "cat"), func(t *bed) { t.copyImage(); harness.Scatter(b, t.dst, 0.5, 9) })
-}
-
-func BenchmarkFirstPush(b *testing.B) {
-	compare(b, false, []string{"blockdev", "blockdev-ssh", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
-}
-
-func BenchmarkFirstPull(b *testing.B) {
-	compare(b, true, []string{"blockdev", "blockdev-ssh", "rsync", "diskrsync", "cat"}, func(t *bed) { os.Remove(t.dst) })
-}
-
-// copyImage makes the target equal to the source.
-func (t *bed) copyImage() {
-	if out, err := exec.Command("cp", "--sparse=never", t.src, t.dst).CombinedOutput(); err != nil {
-		t.b.Fatalf("cp: %v: %s", err, out)
-	}
-}
-
-// scatter changes 1 % of the blocks of the target, at random places.
-func (t *bed) scatter() { harness.Scatter(t.b, t.dst, 0.01, 7) }

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -21,7 +22,7 @@ var devices = []struct {
 
 // onDevices gives a bed whose image and its copy lie on devices.
 func onDevices(b *testing.B, make func(b *testing.B, size int64) string) *bed {
-	t := newBed(b)
+	t := madeUp(b)
 	src, dst := make(b, t.size), make(b, t.size)
 	for _, device := range []string{src, dst} {
 		if out, err := exec.Command("dd", "if="+t.src, "of="+device, "bs=1M", "conv=fsync").CombinedOutput(); err != nil {
@@ -29,33 +30,21 @@ func onDevices(b *testing.B, make func(b *testing.B, size int64) string) *bed {
 		}
 	}
 	os.Remove(t.src)
-	t.src, t.dst = src, dst
+	t.src, t.dst, t.given = src, dst, true
 	return t
 }
 
-// BenchmarkDevices is a second copy between devices, of which nothing is cached at first. Each run begins with a target
+// BenchmarkDevices is a further copy between devices, of which nothing is cached at first. Each run begins with a target
 // in which 1 % of the blocks have been changed, after what was unchanged.
 func BenchmarkDevices(b *testing.B) {
 	for _, device := range devices {
-		for _, change := range []bool{false, true} {
-			b.Run(device.name+map[bool]string{false: "/identical", true: "/scattered"}[change], func(b *testing.B) {
-				for _, name := range []string{"blockdev", "blockdev-cached", "rsync-4k", "blocksync-fast-16k"} {
-					if !ours[name] && !onPath(name) {
-						b.Logf("%s is not on PATH and left out", name)
-						continue
-					}
-					b.Run(name, func(b *testing.B) {
-						t := onDevices(b, device.make)
-						t.measure(t.tools(false)[name], func() {
-							if change {
-								t.scatter()
-							}
-							harness.Settle(b, t.src)
-							harness.Settle(b, t.dst)
-						})
-					})
-				}
-			})
-		}
+		b.Run("device="+device.name, func(b *testing.B) {
+			t := onDevices(b, device.make)
+			for _, rate := range []float64{0, 1} {
+				b.Run(fmt.Sprintf("rate=%v", rate), func(b *testing.B) {
+					t.compare(b, false, []string{"blockdev", "blockdev-cached", "rsync-4k", "blocksync-fast-16k"}, scattered(rate))
+				})
+			}
+		})
 	}
 }

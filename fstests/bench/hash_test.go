@@ -12,7 +12,7 @@ import (
 // BenchmarkHash sums up the image on its host, which should take no longer than one stream of SHA-256 does: that of
 // a processor which has the data in memory, and that of the sha256sum program.
 func BenchmarkHash(b *testing.B) {
-	t := newBed(b)
+	t := madeUp(b)
 	programs := map[string]*exec.Cmd{
 		"blockdev":  t.client.Command(b.Context(), "hashsum", "sha256", t.remote(t.src)),
 		"sha256sum": exec.Command("sha256sum", t.src),

@@ -3,8 +3,6 @@
 package bench
 
 import (
-	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,21 +10,23 @@ import (
 	"time"
 )
 
-// memory is the peak of the command's own process, and that of the largest helper, in bytes.
-type memory struct{ command, helper int64 }
+// memory is the peak of the largest process in bytes, of those that a command consists of and of those that it runs on
+// the host. The programs ssh and sshd do not count: they would hide tools that are smaller.
+type memory struct{ command, host int64 }
 
 func (m memory) max(o memory) memory {
-	return memory{max(m.command, o.command), max(m.helper, o.helper)}
+	return memory{max(m.command, o.command), max(m.host, o.host)}
 }
 
-// watchMemory looks at the command's process and at the helpers that run, until the returned function is called. What
-// the system reports of a process that has ended would include that of this one, from which it was made.
-func watchMemory(pid int) (stop func() memory) {
+// watchMemory looks at the processes that come from a command and at those that come from sshd, until the returned
+// function is called. What the system reports of a process that has ended would include that of this one, from which
+// it was made.
+func watchMemory(command, sshd int) (stop func() memory) {
 	done, result := make(chan struct{}), make(chan memory)
 	go func() {
 		var peak memory
 		for {
-			peak = peak.max(look(pid))
+			peak = peak.max(look(command, sshd))
 			select {
 			case <-done:
 				result <- peak
@@ -38,30 +38,60 @@ func watchMemory(pid int) (stop func() memory) {
 	return func() memory { close(done); return <-result }
 }
 
-func look(pid int) (now memory) {
-	files, _ := filepath.Glob("/proc/[0-9]*/status")
+// process is what matters here of a status file.
+type process struct {
+	name   string
+	parent int
+	peak   int64
+}
+
+func look(command, sshd int) (now memory) {
+	all := map[int]process{}
+	files, _ := filepath.Glob("/proc/[0-9]*/status") // the pattern is correct, which is the only error
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err != nil {
 			continue
 		}
+		if text, err := os.ReadFile(file); err == nil { // else it has ended
+			all[pid] = parse(string(text))
+		}
+	}
+	for pid, p := range all {
 		switch {
-		case bytes.HasPrefix(text, []byte("Name:\thelper-")):
-			now.helper = max(now.helper, peakOf(text))
-		case bytes.Contains(text, fmt.Appendf(nil, "\nPid:\t%d\n", pid)):
-			now.command = peakOf(text)
+		case strings.HasPrefix(p.name, "ssh"):
+		case comesFrom(all, pid, command):
+			now.command = max(now.command, p.peak)
+		case comesFrom(all, pid, sshd):
+			now.host = max(now.host, p.peak)
 		}
 	}
 	return now
 }
 
-// peakOf reads the peak memory from a status file.
-func peakOf(status []byte) int64 {
-	for line := range strings.Lines(string(status)) {
-		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			n, _ := strconv.ParseInt(strings.Fields(kib)[0], 10, 64)
-			return n << 10
+// comesFrom reports whether pid is ancestor or comes from it.
+func comesFrom(all map[int]process, pid, ancestor int) bool {
+	for range len(all) { // ids are given anew, so there could be a circle
+		if pid == ancestor || pid == 0 {
+			break
+		}
+		pid = all[pid].parent
+	}
+	return pid == ancestor
+}
+
+func parse(status string) (p process) {
+	for line := range strings.Lines(status) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		switch key {
+		case "Name":
+			p.name = value
+		case "PPid":
+			p.parent, _ = strconv.Atoi(value) // the kernel writes numbers
+		case "VmHWM":
+			kib, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			p.peak = kib << 10
 		}
 	}
-	return 0
+	return p
 }

@@ -30,20 +30,20 @@ func BenchmarkMount(b *testing.B) {
 	for _, mount := range mounts {
 		b.Run(mount.name, func(b *testing.B) {
 			require.Need(b, require.Fuse)
-			t := newBed(b)
+			t := madeUp(b)
 			copyto := func() *exec.Cmd { return t.client.Command(b.Context(), "copyto", t.remote(t.src), t.dst) }
-			t.run(copyto) // puts the helper in place, fills caches
+			t.once(copyto) // puts the helper in place, fills caches
 			var direct, mounted time.Duration
 			b.SetBytes(t.size)
 			b.ResetTimer()
 			for range b.N {
 				b.StopTimer()
 				os.Remove(t.dst)
-				direct += timed(func() { t.run(copyto) })
+				direct += timed(func() { t.once(copyto) })
 				os.Remove(t.dst)
 				file, unmount := t.mount(mount.flags)
 				b.StartTimer()
-				mounted += timed(func() { t.run(func() *exec.Cmd { return exec.Command("dd", "if="+file, "of="+t.dst, "bs=1M") }) })
+				mounted += timed(func() { t.once(func() *exec.Cmd { return exec.Command("dd", "if="+file, "of="+t.dst, "bs=1M") }) })
 				b.StopTimer()
 				harness.Same(b, t.src, t.dst)
 				unmount()

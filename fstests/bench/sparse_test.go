@@ -13,7 +13,7 @@ import (
 
 // sparse gives a bed whose source has data bytes at its beginning and ends, after a hole, at size.
 func sparse(b *testing.B, data, size int64) *bed {
-	t := newBed(b)
+	t := madeUp(b)
 	os.Remove(t.src)
 	if data > 0 {
 		harness.Image{Size: data, Seed: 2}.Write(b, t.src)
@@ -49,10 +49,9 @@ func BenchmarkSparse(b *testing.B) {
 					t := sparse(b, image.data, image.size)
 					command := func() *exec.Cmd { return way.cmd(t) }
 					os.Remove(t.dst)
-					t.run(command)
-					t.wire = 0
+					t.once(command)
 					for b.Loop() {
-						t.run(command)
+						t.once(command)
 					}
 					if n := harness.Allocated(b, filepath.Clean(t.dst)); n > image.data+1<<20 {
 						b.Errorf("the target occupies %d bytes", n)

@@ -227,6 +227,9 @@ func (s *Server) KnowPort(t testing.TB, port int) {
 // CPU is the processor time that the server and the processes of sessions that have ended used so far.
 func (s *Server) CPU() time.Duration { return processorTime(s.cmd.Process.Pid) }
 
+// Pid is the process from which those of all sessions come.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
 // Sessions gives the arguments of the processes of all sessions by their ids, those of sshd among them.
 func (s *Server) Sessions() map[int][]string {
 	all := Processes()
