@@ -133,15 +133,16 @@ func (d *Disk) block(at int64) ([]byte, error) {
 	return block, err
 }
 
-// each calls do for the parts of p, which lies at off, in the blocks of the disk. Hold mu.
-func (d *Disk) each(p []byte, off int64, do func(at int64, block, part []byte)) error {
+// each calls do for the parts of p, which lies at off, and the blocks that they are in, as a whole and from the same place
+// on. Hold mu.
+func (d *Disk) each(p []byte, off int64, do func(at int64, block, from, part []byte)) error {
 	for len(p) > 0 {
 		block, err := d.block(off / diskBlock)
 		if err != nil {
 			return err
 		}
 		part := p[:min(int64(len(p)), diskBlock-off%diskBlock)]
-		do(off/diskBlock, block[off%diskBlock:], part)
+		do(off/diskBlock, block, block[off%diskBlock:], part)
 		p, off = p[len(part):], off+int64(len(part))
 	}
 	return nil
@@ -151,7 +152,7 @@ func (d *Disk) readAt(p []byte, off int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.read[off/readUnit] += int64(len(p))
-	return d.each(p, off, func(_ int64, block, part []byte) { copy(part, block) })
+	return d.each(p, off, func(_ int64, _, from, part []byte) { copy(part, from) })
 }
 
 func (d *Disk) writeAt(p []byte, off int64) error {
@@ -161,9 +162,9 @@ func (d *Disk) writeAt(p []byte, off int64) error {
 		return nil
 	}
 	d.counts.Written += int64(len(p))
-	return d.each(p, off, func(at int64, block, part []byte) {
-		copy(block, part)
-		d.volatile[at] = block[:diskBlock:diskBlock]
+	return d.each(p, off, func(at int64, block, from, part []byte) {
+		copy(from, part)
+		d.volatile[at] = block
 	})
 }
 

@@ -26,7 +26,7 @@ import (
 const mib = 1 << 20
 
 // patience is how long a machine may take to boot, or to do something small, where much else runs beside it.
-const patience = 3 * time.Minute
+const patience = 8 * time.Minute
 
 // machine is a host with OpenSSH that can lose its power, a relay before it, and an rclone that knows it.
 type machine struct {
@@ -97,7 +97,7 @@ func boot(t *testing.T, mount string, disks ...*vm.Disk) *machine {
 		c.Files[part] = read(t, part)
 	}
 	m := &machine{t: t, random: rand.New(rand.NewPCG(1, 0)), login: &ssh.ClientConfig{
-		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(client.Signer)}, HostKeyCallback: ssh.FixedHostKey(host.Public), Timeout: 10 * time.Second,
+		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(client.Signer)}, HostKeyCallback: ssh.FixedHostKey(host.Public),
 	}}
 	if m.Machine, err = vm.Start(init, c, 1, disks...); err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func boot(t *testing.T, mount string, disks ...*vm.Disk) *machine {
 	}
 	m.client = harness.NewClient(t)
 	for name, value := range map[string]string{
-		"RCLONE_RETRIES": "1", "RCLONE_LOW_LEVEL_RETRIES": "1", "RCLONE_CONTIMEOUT": "20s", "RCLONE_BLOCKDEV_KEEPALIVE": "2s",
+		"RCLONE_RETRIES": "1", "RCLONE_LOW_LEVEL_RETRIES": "1", "RCLONE_CONTIMEOUT": "30s", "RCLONE_BLOCKDEV_KEEPALIVE": "5s",
 		"RCLONE_BLOCKDEV_RETRY_TIME": "10m", "RCLONE_BLOCKDEV_KEY_FILE": client.File, "RCLONE_BLOCKDEV_KNOWN_HOSTS_FILE": known,
 		"RCLONE_BLOCKDEV_SSH_CONFIG": "none",
 	} {
@@ -142,9 +142,11 @@ func (m *machine) there(path string) string { return "blockdev:root@" + m.relay.
 func (m *machine) run(command string) string {
 	m.t.Helper()
 	var err error
+	limit := 5 * time.Second
 	for end := time.Now().Add(patience); time.Now().Before(end) && m.Running(); time.Sleep(200 * time.Millisecond) {
 		var client *ssh.Client
-		if client, err = m.dial(); err != nil {
+		if client, err = m.dial(limit); err != nil {
+			limit = min(2*limit, time.Minute)
 			continue
 		}
 		defer client.Close()
@@ -163,12 +165,12 @@ func (m *machine) run(command string) string {
 }
 
 // dial logs in. The emulator takes the connection of a machine that is not up yet, so the time is limited here.
-func (m *machine) dial() (*ssh.Client, error) {
-	conn, err := net.DialTimeout("tcp", m.Addr, m.login.Timeout)
+func (m *machine) dial(limit time.Duration) (*ssh.Client, error) {
+	conn, err := net.DialTimeout("tcp", m.Addr, limit)
 	if err != nil {
 		return nil, err
 	}
-	stop := time.AfterFunc(m.login.Timeout, func() { conn.Close() })
+	stop := time.AfterFunc(limit, func() { conn.Close() })
 	defer stop.Stop()
 	c, channels, requests, err := ssh.NewClientConn(conn, m.Addr, m.login)
 	if err != nil {
@@ -192,7 +194,7 @@ type command struct {
 // begin starts rclone.
 func (m *machine) begin(in *os.File, args ...string) *command {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Minute)
 	c := &command{m: m, cmd: m.client.Command(ctx, append(args, "-v")...), ended: make(chan struct{})}
 	c.cmd.Stderr = &c.stderr
 	if in != nil {
