@@ -96,7 +96,7 @@ func boot(t *testing.T, mount string, disks ...*vm.Disk) *machine {
 	for _, part := range parts {
 		c.Files[part] = read(t, part)
 	}
-	m := &machine{t: t, random: rand.New(rand.NewPCG(1, 0)), login: &ssh.ClientConfig{
+	m := &machine{t: t, client: harness.NewClient(t), random: rand.New(rand.NewPCG(1, 0)), login: &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(client.Signer)}, HostKeyCallback: ssh.FixedHostKey(host.Public),
 	}}
 	if m.Machine, err = vm.Start(init, c, 1, disks...); err != nil {
@@ -114,7 +114,6 @@ func boot(t *testing.T, mount string, disks ...*vm.Disk) *machine {
 	if err := os.WriteFile(known, []byte(line+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.client = harness.NewClient(t)
 	for name, value := range map[string]string{
 		"RCLONE_RETRIES": "1", "RCLONE_LOW_LEVEL_RETRIES": "1", "RCLONE_CONTIMEOUT": "30s", "RCLONE_BLOCKDEV_KEEPALIVE": "5s",
 		"RCLONE_BLOCKDEV_RETRY_TIME": "10m", "RCLONE_BLOCKDEV_KEY_FILE": client.File, "RCLONE_BLOCKDEV_KNOWN_HOSTS_FILE": known,

@@ -60,6 +60,7 @@ func (m *machine) cutShort(c *command) (early bool) {
 		select {
 		case <-c.ended:
 			running = false
+			c.succeed()
 		case <-time.After(time.Millisecond):
 		}
 	}
