@@ -25,14 +25,18 @@ func TestRestart_Killed(t *testing.T) {
 	m := boot(t, "/dev/vdb", device, fs)
 	for _, c := range []struct {
 		name, fault string
+		long        bool // as in TestRestart
 		do          func(t *testing.T) (early bool)
 	}{
-		{"Image", "restart-killed", func(t *testing.T) bool { return m.killed(t, image) }},
-		{"Undo", "restart-undo", func(t *testing.T) bool { return m.undone(t, image, "/dev", "vda", old, changed) }},
+		{"Image", "restart-killed", false, func(t *testing.T) bool { return m.killed(t, image) }},
+		{"Undo", "restart-undo", true, func(t *testing.T) bool { return m.undone(t, image, "/dev", "vda", old, changed) }},
 	} {
+		if c.long && !require.Long() {
+			continue
+		}
 		ok := t.Run(c.name, func(t *testing.T) {
 			m.t = t
-			rounds, early := harness.Runs(t, 2, 10), 0
+			rounds, early := harness.Runs(t, 1, 10), 0
 			for range rounds {
 				start := time.Now()
 				if c.do(t) {
