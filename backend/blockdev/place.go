@@ -147,6 +147,9 @@ func classify(err error) error {
 		return fserrors.RetryError(err)
 	case errors.As(err, &he):
 		return fserrors.NoRetryError(err)
+	case errors.Is(err, host.ErrUnreadable):
+		// Trying again reads all of a failing disk once more, up to the same place.
+		return fserrors.NoRetryError(fserrors.NoLowLevelRetryError(err))
 	case !errors.As(err, &we):
 		return err
 	}

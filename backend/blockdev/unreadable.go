@@ -11,6 +11,7 @@ import (
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/fserrors"
 
+	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -151,9 +152,9 @@ func (o *Object) explainRead(err error) error {
 	case !errors.Is(err, wire.CodeIO):
 		return err
 	case how == wire.ReadSkip:
-		return fmt.Errorf("%w: read_errors = skip: there is nothing here that keeps its bytes: name a reference, copy to blockdev:localhost/path, or use zero", err)
+		return fmt.Errorf("%w: %w: read_errors = skip: there is nothing here that keeps its bytes: name a reference, copy to blockdev:localhost/path, or use zero", err, host.ErrUnreadable)
 	case how == wire.ReadStop:
-		return fmt.Errorf("%w: the source cannot be read there: read_errors = zero goes on behind it", err)
+		return fmt.Errorf("%w: %w: read_errors = zero goes on behind it", err, host.ErrUnreadable)
 	}
 	return err
 }

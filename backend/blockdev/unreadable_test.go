@@ -62,7 +62,7 @@ func TestCopy_ReadErrors(t *testing.T) {
 		plan.Done = func(o Outcome) { did = o }
 		_, err := newFs(t, "blockdev:localhost"+dir).Features().Copy(WithPlan(ctx, plan), src, "image")
 		if tt.how == "stop" {
-			if !fserrors.IsNoLowLevelRetryError(err) || !errors.Is(err, wire.CodeIO) {
+			if !fserrors.IsNoLowLevelRetryError(err) || !fserrors.IsNoRetryError(err) || !errors.Is(err, wire.CodeIO) {
 				t.Errorf("stop: %v", err)
 			}
 			for _, word := range []string{d.Path, "bytes of", "at byte ", "read_errors"} {

@@ -51,10 +51,13 @@ func (g gapped) Next(ctx context.Context) (wire.Frame, error) {
 	return f, err
 }
 
+// ErrUnreadable is part of an error that says where a source cannot be read.
+var ErrUnreadable = errors.New("the source cannot be read there")
+
 // unreadable adds to a read error of a source what can be done about it.
 func unreadable(err error) error {
 	if err == nil || !errors.Is(err, wire.CodeIO) {
 		return err
 	}
-	return fmt.Errorf("%w: the source cannot be read there: read_errors = zero or skip goes on behind it", err)
+	return fmt.Errorf("%w: %w: read_errors = zero or skip goes on behind it", err, ErrUnreadable)
 }

@@ -27,7 +27,8 @@ func Guest() {
 	if err != nil {
 		fmt.Println("vm:", err) // on the console, which is shown when the code is missing
 	} else {
-		fmt.Fprintf(port, "%s%d\n", endMark, code)
+		recorded, _ := os.ReadFile(recordFile) // often there is none
+		fmt.Fprintf(port, "%s%d\n%s", endMark, code, recorded)
 		_ = unix.IoctlSetInt(int(port.Fd()), unix.TCSBRK, 1) // waits until all is out
 	}
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)

@@ -48,7 +48,7 @@ func writeInitramfs(path, init, modules string, c Command) error {
 	if err := addLibraries(w, init, c.Path); err != nil {
 		return err
 	}
-	for _, name := range programs {
+	for _, name := range or(c.Programs, programs) {
 		if found, err := require.Program(name); err == nil {
 			w.copy("bin/"+name, found)
 			if err := addLibraries(w, found); err != nil {
@@ -56,8 +56,14 @@ func writeInitramfs(path, init, modules string, c Command) error {
 			}
 		}
 	}
-	if err := addModules(w, modules); err != nil {
+	if err := addModules(w, modules, or(c.Modules, loaded)); err != nil {
 		return err
+	}
+	for name, data := range c.Files {
+		w.file(name, 0o755, data)
+	}
+	for name, to := range c.Links {
+		w.link(name, to)
 	}
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -71,6 +77,14 @@ func writeInitramfs(path, init, modules string, c Command) error {
 		return err
 	}
 	return f.Close()
+}
+
+// or is list, unless that is nil.
+func or(list, usual []string) []string {
+	if list == nil {
+		return usual
+	}
+	return list
 }
 
 // addLibraries adds the shared libraries of programs. Those with a folder of their own go into /lib too, where the

@@ -21,8 +21,9 @@ var loaded = []string{
 // carried are modules that a test loads itself, with the parameters it needs.
 var carried = []string{"scsi_debug"}
 
-// addModules adds those modules of the kernel in dir, what they depend on, and the order of the loaded ones.
-func addModules(w *archive, dir string) error {
+// addModules adds the modules of the kernel in dir that are to be loaded, those that are carried, what they depend on,
+// and the order of the loaded ones.
+func addModules(w *archive, dir string, loaded []string) error {
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if name, _, found := strings.Cut(filepath.Base(path), ".ko"); found {

@@ -30,6 +30,11 @@ type Command struct {
 	Path string   // of the program, on this machine
 	Args []string // without the name of the program
 	Env  []string // lines added to the environment of the machine
+
+	Programs []string          `json:"-"` // are taken along; nil stands for those that tests inside call
+	Modules  []string          `json:"-"` // are loaded; nil stands for those that tests inside need
+	Files    map[string][]byte `json:"-"` // more files, for all to read and to run
+	Links    map[string]string `json:"-"` // symbolic links and where they lead
 }
 
 // memory of the machine in MiB; half of it can be filled with files in /tmp.
@@ -48,7 +53,9 @@ func Run(ctx context.Context, init string, c Command, stdout io.Writer) (code in
 	if err != nil {
 		return 0, err
 	}
+	var recordTo string
 	initrd, console := filepath.Join(work, "initrd"), filepath.Join(work, "console")
+	c.Env, recordTo = recordInside(c.Env)
 	if err := writeInitramfs(initrd, init, modules, c); err != nil {
 		return 0, fmt.Errorf("initramfs: %w", err)
 	}
@@ -56,11 +63,45 @@ func Run(ctx context.Context, init string, c Command, stdout io.Writer) (code in
 	if err := boot(ctx, kernel, initrd, console, out); err != nil {
 		return 0, fmt.Errorf("%w; the last messages of its kernel:\n%s", err, tail(console))
 	}
-	code, err = out.end()
+	code, recorded, err := out.end()
 	if err != nil {
 		return 0, fmt.Errorf("%w; the last messages of its kernel:\n%s", err, tail(console))
 	}
-	return code, nil
+	return code, keep(recordTo, recorded)
+}
+
+// recordVariable is the variable of the package harness that names the file in which tests note what they have
+// played, and recordFile is that file inside a machine. What is in it at the end is added to the one outside.
+const (
+	recordVariable = "BLOCKDEV_TEST_RECORD"
+	recordFile     = "/record"
+)
+
+// recordInside replaces the path of the record in an environment, and returns it.
+func recordInside(env []string) (inside []string, path string) {
+	for _, line := range env {
+		if value, is := strings.CutPrefix(line, recordVariable+"="); is && value != "" {
+			path, line = value, recordVariable+"="+recordFile
+		}
+		inside = append(inside, line)
+	}
+	return inside, path
+}
+
+// keep adds to the record of this machine, which several processes write.
+func keep(path, recorded string) error {
+	if path == "" || recorded == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(recorded); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
 }
 
 // boot runs the machine until it is off. Its first serial port is the console of the kernel, the second carries the
@@ -72,9 +113,7 @@ func boot(ctx context.Context, kernel, initrd, console string, out io.Writer) er
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(memory),
-		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+console, "-serial", "stdio",
-		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 rdinit=/init")
+	cmd := exec.CommandContext(ctx, qemu, append(hardware(kernel, initrd, console), "-no-reboot")...)
 	cmd.Stdout = out
 	var said bytes.Buffer
 	cmd.Stderr = &said
@@ -83,6 +122,15 @@ func boot(ctx context.Context, kernel, initrd, console string, out io.Writer) er
 		return fmt.Errorf("qemu-system-x86_64: %w: %s", err, strings.TrimSpace(said.String()))
 	}
 	return nil
+}
+
+// hardware is what every machine has, as arguments of the emulator.
+func hardware(kernel, initrd, console string) []string {
+	return []string{
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(memory),
+		"-nodefaults", "-display", "none", "-serial", "file:" + console, "-serial", "stdio",
+		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 no_timer_check rdinit=/init",
+	}
 }
 
 // tail is the end of the console's output.
@@ -95,7 +143,7 @@ func tail(console string) string {
 	return strings.Join(lines[max(0, len(lines)-80):], "\n")
 }
 
-// endMark starts the last line that a machine prints; the exit code follows.
+// endMark starts the line that a machine prints at the end. The exit code follows, and on further lines the record.
 const endMark = "\x00exit "
 
 // output passes on what comes before the mark.
@@ -119,12 +167,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end is the exit code after the mark.
-func (o *output) end() (int, error) {
+// end is the exit code after the mark, and the record.
+func (o *output) end() (code int, recorded string, err error) {
 	text, found := strings.CutPrefix(string(o.last), endMark)
-	code, err := strconv.Atoi(strings.TrimSpace(text))
-	if !found || err != nil {
-		return 0, errors.New("the machine ended before the program did")
+	first, recorded, _ := strings.Cut(text, "\n")
+	code, err = strconv.Atoi(first)
+	if !found || err != nil || recorded != "" && !strings.HasSuffix(recorded, "\n") {
+		return 0, "", errors.New("the machine ended before the program did")
 	}
-	return code, nil
+	return code, recorded, nil
 }

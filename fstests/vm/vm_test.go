@@ -13,6 +13,7 @@ import (
 	"time"
 
 	_ "github.com/rclone-blockdev/rclone-blockdev/backend/blockdev" // runs inside: its changes make the results here stale
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
@@ -56,6 +57,26 @@ func TestRun(t *testing.T) {
 				t.Errorf("exit code %d, output %q", code, out.String())
 			}
 		})
+	}
+}
+
+// What is recorded inside is added to the record outside.
+func TestRun_Record(t *testing.T) {
+	init := executor(t)
+	sh, err := require.Program("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := filepath.Join(t.TempDir(), "record")
+	if err := os.WriteFile(record, []byte("before\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := Command{Path: sh, Args: []string{"-c", "echo one >>$" + harness.RecordVariable + "; exit 3"}, Env: []string{harness.RecordVariable + "=" + record}}
+	if code, err := Run(t.Context(), init, c, new(bytes.Buffer)); code != 3 || err != nil {
+		t.Fatalf("exit code %d, %v", code, err)
+	}
+	if got, err := os.ReadFile(record); err != nil || string(got) != "before\none\n" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -88,6 +88,7 @@ func TestBadDisk_BadSectors(t *testing.T) {
 	run(t, "blockdev", "--flushbufs", dst.Path)
 	refused(t, copyOnce(t, src, dst.Path, size), wire.CodeIO, src, "at byte "+fmt.Sprint(bad[0].off), "bytes of")
 
+	harness.Tried(t, "bad-sectors", 3*len(bad)) // stop, zero, skip
 	for how, there := range map[wire.ReadErrors]byte{wire.ReadSkip: 7, wire.ReadZero: 0} {
 		if err := os.WriteFile(dst.Path, bytes.Repeat([]byte{7}, size), 0); err != nil {
 			t.Fatal(err)
@@ -131,6 +132,7 @@ func inGaps(gaps []wire.Gap, off int64) bool {
 
 // A disk that vanishes altogether is not one of zeros.
 func TestBadDisk_Gone(t *testing.T) {
+	harness.Tried(t, "disk-gone", 1)
 	const size = 16 * mib
 	under, dst := harness.Loop(t, size), harness.Loop(t, size)
 	for path, b := range map[string]byte{under.Path: 1, dst.Path: 7} {
@@ -153,21 +155,22 @@ func TestBadDisk_Write(t *testing.T) {
 	src := harness.Loop(t, size)
 	harness.Image{Size: size, Seed: 3}.Write(t, src.Path)
 	for _, tt := range []struct {
-		name string
-		make func(t *testing.T) string
-		code wire.Code
-		most int64 // bytes of the source that are read
-		says []string
+		name, fault string // the second of harness.Faults
+		make        func(t *testing.T) string
+		code        wire.Code
+		most        int64 // bytes of the source that are read
+		says        []string
 	}{
-		{"flakey", func(t *testing.T) string {
+		{"flakey", "write-error", func(t *testing.T) string {
 			under := harness.Loop(t, size)
 			return dm(t, "flaky", tableOf(under.Path, size, fault{8 * mib, 4 * mib, "flakey DEV 0 3600 1 error_writes"}))
 		}, wire.CodeIO, 64 * mib, nil},
-		{"full pool", func(t *testing.T) string {
+		{"full pool", "pool-full", func(t *testing.T) string {
 			return newPool(t, chunk, "error_if_no_space").volume(t, "overcommitted", size)
 		}, wire.CodeNoSpace, size, []string{"its thin pool has no space left"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			harness.Tried(t, tt.fault, 1)
 			target := tt.make(t)
 			before := counted(t, src.Path)
 			err := copyOnce(t, src.Path, target, size)
@@ -188,6 +191,7 @@ func TestBadDisk_Write(t *testing.T) {
 
 // A disk that stores other bytes than it is given is found out by reading back, and only by that.
 func TestBadDisk_ReadBack(t *testing.T) {
+	harness.Tried(t, "disk-lies", 1)
 	const size = 16 * mib
 	src, under := harness.Loop(t, size), harness.Loop(t, size)
 	harness.Image{Size: size, Seed: 4}.Write(t, src.Path)

@@ -70,6 +70,7 @@ func TestScsi_Zero(t *testing.T) {
 		{"Sectors4096Keeps", "sector_size=4096 lbpu=1 lbpws=1 lbprz=0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			harness.Tried(t, "scsi-zero", 1)
 			dev := scsi(t, c.parameters)
 			src := harness.Image{Size: scsiSize, Seed: 1}.File(t)
 			sync(t, src, dev, scsiSize, 1)
@@ -114,6 +115,7 @@ func TestFaults_Write(t *testing.T) {
 		{"FailsAfterReading", "0 " + sectors(size) + " flakey " + backing + " 0 0 60 1 error_writes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			harness.Tried(t, "write-again", 1)
 			reload(t, target, c.table)
 			err := copyOnce(t, src, target, size)
 			reload(t, target, table)

@@ -190,6 +190,7 @@ func TestSnapshot_Consistent(t *testing.T) {
 	for name, kind := range map[string]wire.Snapshotting{"lvm": wire.SnapshotLVM, "lvm-thin": wire.SnapshotLVMThin} {
 		for fsName, fsys := range filesystems {
 			t.Run(name+"/"+fsName, func(t *testing.T) {
+				harness.Tried(t, "snapshot-written", 1)
 				group(t, 2*fsys.size+96*mib)
 				volume := logical(t, kind, "data", fsys.size)
 				run(t, "env", append(append(smallXFS, fsys.make...), volume)...)
@@ -276,6 +277,7 @@ func overwrite(t *testing.T, dev string, n int) {
 
 // A snapshot that overflows while it is read fails the copy with that cause, and is removed.
 func TestSnapshot_Overflow(t *testing.T) {
+	harness.Tried(t, "snapshot-overflow", 2)
 	const size = 32 * mib
 	group(t, 96*mib)
 	volume := logical(t, wire.SnapshotLVM, "data", size)
@@ -365,6 +367,7 @@ func killKeepers(t *testing.T) {
 
 // Snapshots go when their client is gone, or their keeper, and others stay.
 func TestSnapshot_Removed(t *testing.T) {
+	harness.Tried(t, "snapshot-killed", 2)
 	group(t, 256*mib)
 	volume := logical(t, wire.SnapshotLVM, "data", 32*mib)
 	t.Run("client gone", func(t *testing.T) {

@@ -262,6 +262,7 @@ func changedChunks(t *testing.T, path string, old []byte, chunk int64) (total in
 
 // A pool that gives out chunks with old data in them would spoil what is not written, so it is no target.
 func TestThin_NotZeroed(t *testing.T) {
+	harness.Tried(t, "pool-not-zeroed", 1)
 	const size, chunk = 8 * mib, 64 << 10
 	p := newPool(t, chunk, "skip_block_zeroing")
 	t.Run("other", func(t *testing.T) {

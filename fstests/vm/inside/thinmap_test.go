@@ -320,6 +320,7 @@ func TestLook(t *testing.T) {
 // What a killed helper has reserved is released by the next one, and only that.
 func TestThinMap_Killed(t *testing.T) {
 	require.Need(t, require.Thin)
+	harness.Tried(t, "thin-map-killed", 1)
 	p := newPool(t, thinChunk)
 	src := thinVolume(t, p, "source")
 	started, restore := stopAt(t)
