@@ -44,6 +44,7 @@ var probes = map[Thing]func() error{
 	Blkid:   program("blkid", "util-linux"),
 	Zram:    sync.OnceValue(probeZram),
 	Thin:    program("thin_dump", "thin-provisioning-tools"),
+	Stage:   sync.OnceValue(probeStage),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.
@@ -116,6 +117,23 @@ func probeLoop() error {
 	}
 	_, err = run(losetup, "--detach", out)
 	return err
+}
+
+// probeStage makes the namespaces of a machine of package harness, and the file system below its root.
+func probeStage() error {
+	if err := probeRoot(); err != nil {
+		return err
+	}
+	for name, pkg := range map[string]string{"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "bash": "bash"} {
+		if _, err := Program(name); err != nil {
+			return fmt.Errorf("%s not found, install %s", name, pkg)
+		}
+	}
+	const overlay = "mount -t tmpfs none /mnt && cd /mnt && mkdir a b c && mount -t overlay -o lowerdir=/,upperdir=a,workdir=b none c"
+	if _, err := run("unshare", "--net", "--pid", "--fork", "--mount", "--uts", "--propagation", "private", "sh", "-c", overlay); err != nil {
+		return fmt.Errorf("%w, run as root on a kernel with overlayfs, outside a container", err)
+	}
+	return nil
 }
 
 // probeMount mounts a tmpfs, which needs the same privilege as any other mount and no device.

@@ -48,6 +48,7 @@ const (
 	Blkid   Thing = "blkid"   // blkid of util-linux
 	Zram    Thing = "zram"    // disks in compressed memory can be made
 	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
+	Stage   Thing = "stage"   // namespaces, overlayfs and the programs that make machines of a stage
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
