@@ -6,7 +6,8 @@
 //
 //	<!-- host NAME... -->             adds machines that the page can reach by ssh, see harness.Stage
 //	<!-- device HOST PATH SIZE -->    adds a block device to a machine; that of the reader is "here"
-//	<!-- program HOST NAME... -->     puts testdata/pages/NAME into /usr/local/bin there, for what cannot run here
+//	<!-- program HOST NAME... -->     puts testdata/pages/NAME into /usr/local/bin there, in place of what cannot run
+//	                                  here; NAME=OTHER is a link to OTHER
 //	<!-- run [HOST]: COMMANDS -->     runs commands, on one or on many lines
 //	<!-- on HOST -->                  the next block runs on that machine
 //	<!-- status N -->                 each command of the next block ends with that exit code

@@ -42,7 +42,12 @@ func play(t testing.TB, stage *harness.Stage, steps []Step) error {
 			}
 			stage.Device(s.args[0], s.args[1], n)
 		case "program":
-			for _, name := range s.args[1:] {
+			for _, arg := range s.args[1:] {
+				name, file, ok := strings.Cut(arg, "=")
+				if ok {
+					stage.Machine(s.args[0]).Run("ln -s " + file + " /usr/local/bin/" + name)
+					continue
+				}
 				text, err := os.ReadFile(filepath.Join("testdata", "pages", name))
 				if err != nil {
 					return fmt.Errorf("line %d: %w", s.line, err)
