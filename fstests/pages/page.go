@@ -103,8 +103,7 @@ func (p *parser) comment() error {
 		if len(s.args) == 1 {
 			s.on = s.args[0]
 		}
-		s.verb = "command"
-		p.steps = append(p.steps, s)
+		return p.commands(first-1, strings.SplitAfter(s.text+"\n", "\n"), s)
 	case s.verb == "host" && len(s.args) > 0, s.verb == "device" && len(s.args) == 3, s.verb == "program" && len(s.args) > 1:
 		p.steps = append(p.steps, s)
 	case s.verb == "on" && len(s.args) == 1:
