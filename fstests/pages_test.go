@@ -28,6 +28,7 @@ func TestPages(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".md"), func(t *testing.T) {
+			t.Parallel()
 			if slices.Contains(later, filepath.Base(file)) {
 				return
 			}
@@ -45,4 +46,4 @@ func TestPages(t *testing.T) {
 }
 
 // later are pages that are not yet written as scripts.
-var later = []string{"README.md", "blockdev.md", "blocksync.md", "deltas.md", "helper.md", "live.md", "plugin.md", "receipts.md", "restic.md", "security.md", "undo.md"}
+var later = []string{"blockdev.md", "restic.md"}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -111,15 +110,11 @@ func (m *Machine) File(name, content string) {
 // device gives a block device of this machine another path.
 func (m *Machine) device(name, device string) {
 	m.t.Helper()
-	number := tool(m.t, "stat", "--format=%Hr %Lr", device)
-	node := "/dev/" + filepath.Base(device)
-	command := fmt.Sprintf("[ -e %s ] || mknod %[1]s b %s; ", node, number)
 	if path.Dir(name) == "/dev" {
-		command += fmt.Sprintf("mknod %s b %s", Quote(name), number)
-	} else {
-		command += fmt.Sprintf("mkdir -p %s && ln -s %s %s", Quote(path.Dir(name)), node, Quote(name))
+		m.must(fmt.Sprintf("mknod -m 660 %s b %s && chgrp disk %[1]s", Quote(name), tool(m.t, "stat", "--format=%Hr %Lr", device)))
+		return
 	}
-	m.must(command)
+	m.must(fmt.Sprintf("mkdir -p %s && ln -s %s %s", Quote(path.Dir(name)), device, Quote(name)))
 }
 
 // stop returns when the shell has ended, as it does with its stage.

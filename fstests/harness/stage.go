@@ -137,6 +137,8 @@ mount --bind /dev/pts dev/pts
 mount -t tmpfs -o mode=1777 shm dev/shm
 cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/loop-control dev
 [ ! -e /dev/fuse ] || cp -a /dev/fuse dev
+for number in $(seq 0 127); do mknod -m 660 dev/loop$number b 7 $number; done
+chgrp disk dev/loop*
 ln -s /proc/self/fd dev/fd
 ln -s fd/0 dev/stdin
 ln -s fd/1 dev/stdout

@@ -6,7 +6,8 @@
 //
 //	<!-- host NAME... -->             adds machines that the page can reach by ssh, see harness.Stage
 //	<!-- device HOST PATH SIZE -->    adds a block device to a machine; that of the reader is "here"
-//	<!-- program HOST NAME... -->     puts testdata/pages/NAME into /usr/local/bin there, for what cannot run here
+//	<!-- program HOST NAME... -->     puts testdata/pages/NAME into /usr/local/bin there, in place of what cannot run
+//	                                  here; NAME=OTHER is a link to OTHER
 //	<!-- run [HOST]: COMMANDS -->     runs commands, on one or on many lines
 //	<!-- on HOST -->                  the next block runs on that machine
 //	<!-- status N -->                 each command of the next block ends with that exit code
@@ -102,8 +103,7 @@ func (p *parser) comment() error {
 		if len(s.args) == 1 {
 			s.on = s.args[0]
 		}
-		s.verb = "command"
-		p.steps = append(p.steps, s)
+		return p.commands(first-1, strings.SplitAfter(s.text+"\n", "\n"), s)
 	case s.verb == "host" && len(s.args) > 0, s.verb == "device" && len(s.args) == 3, s.verb == "program" && len(s.args) > 1:
 		p.steps = append(p.steps, s)
 	case s.verb == "on" && len(s.args) == 1:

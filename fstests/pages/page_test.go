@@ -69,7 +69,8 @@ done
 	want := []string{
 		"host|here|vmhost|nas|",
 		"device|here|vmhost|/dev/vg0/mail|64M|",
-		"command|nas|nas|mkdir /a\nmkdir /b",
+		"command|nas|mkdir /a\n",
+		"command|nas|mkdir /b\n",
 		"command|here|echo one \\\n    two\n",
 		"command|here|for i in a b; do\n    echo $i\ndone\n",
 		"command|vmhost|cat <<END\ntext\nEND\n",
@@ -86,8 +87,8 @@ done
 			t.Errorf("step %d is %q, want %q", i, got[i], want[i])
 		}
 	}
-	if steps[5].want != 3 || steps[3].want != 0 {
-		t.Errorf("the exit codes are %d and %d", steps[5].want, steps[3].want)
+	if steps[6].want != 3 || steps[4].want != 0 {
+		t.Errorf("the exit codes are %d and %d", steps[6].want, steps[4].want)
 	}
 }
 

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +13,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 )
 
-// Run runs a page on a stage of its own. The test fails at the first thing that is not as the page says.
+// Run runs a page on a stage of its own. The test fails at the first command that does, and by each output that is not as
+// the page says.
 func Run(t testing.TB, steps []Step) {
 	t.Helper()
 	if !slices.ContainsFunc(steps, func(s Step) bool { return s.verb == "command" }) {
@@ -28,7 +30,8 @@ func Run(t testing.TB, steps []Step) {
 // play returns an error that names the line of the page. Failures of the stage end the test.
 func play(t testing.TB, stage *harness.Stage, steps []Step) error {
 	t.Helper()
-	output := "" // of the last command
+	output := ""      // of the last command
+	var wrong []error // outputs; the page goes on, since nothing but a reader depends on them
 	for _, s := range steps {
 		switch s.verb {
 		case "host":
@@ -42,7 +45,12 @@ func play(t testing.TB, stage *harness.Stage, steps []Step) error {
 			}
 			stage.Device(s.args[0], s.args[1], n)
 		case "program":
-			for _, name := range s.args[1:] {
+			for _, arg := range s.args[1:] {
+				name, file, ok := strings.Cut(arg, "=")
+				if ok {
+					stage.Machine(s.args[0]).Run("ln -s " + file + " /usr/local/bin/" + name)
+					continue
+				}
 				text, err := os.ReadFile(filepath.Join("testdata", "pages", name))
 				if err != nil {
 					return fmt.Errorf("line %d: %w", s.line, err)
@@ -56,15 +64,15 @@ func play(t testing.TB, stage *harness.Stage, steps []Step) error {
 			output, code = stage.Machine(s.on).Run(s.text)
 			t.Logf("line %d: %s$ %s\n%s", s.line, s.on, strings.TrimSpace(s.text), output)
 			if code != s.want {
-				return fmt.Errorf("line %d: %q ended with status %d, not %d:\n%s", s.line, s.text, code, s.want, output)
+				return errors.Join(append(wrong, fmt.Errorf("line %d: %q ended with status %d, not %d:\n%s", s.line, s.text, code, s.want, output))...)
 			}
 		case "output":
 			if missing := Shows(output, s.text); missing != "" {
-				return fmt.Errorf("line %d: the output lacks %q of\n%s\nIt is\n%s", s.line, missing, s.text, output)
+				wrong = append(wrong, fmt.Errorf("line %d: the output lacks %q of\n%s\nIt is\n%s", s.line, missing, s.text, output))
 			}
 		}
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // size is a number of bytes, with K, M or G for powers of 1024.
