@@ -12,7 +12,7 @@ var (
 	codeSpan    = regexp.MustCompile("`([^`\n]+)`")
 	repoPath    = regexp.MustCompile(`^(?:(?:backend|cmd|docs|fstests|helper|\.ci)(?:/[\w-]+(?:\.\w+)*)+|README\.md|CHANGELOG\.md)$`)
 	testCommand = regexp.MustCompile("go (?:test|vet|run|build) [^`\n]*")
-	packageArg  = regexp.MustCompile(`(?:^| )(\./[\w./]+)`)
+	packageArg  = regexp.MustCompile(`(?:^| )(\./[\w./-]+)`)
 	testNames   = regexp.MustCompile(`-(?:run|fuzz|bench) '?\^?([\w/|]+)\$?'?`)
 	declared    = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
 	testWord    = regexp.MustCompile(`^Test[A-Z]\w+$`)

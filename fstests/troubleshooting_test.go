@@ -6,11 +6,13 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -74,6 +76,42 @@ func TestTroubleshooting_Messages(t *testing.T) {
 	for text, needed := range texts {
 		if needed && !slices.ContainsFunc(quotes, func(q string) bool { return strings.Contains(text, q) }) {
 			t.Errorf("the page lacks %q", text)
+		}
+	}
+}
+
+// The messages of others that the page quotes are in the sources of rclone and of the SSH library, or are those of the
+// kernel. What sudo and doas say is not looked for.
+func TestTroubleshooting_Foreign(t *testing.T) {
+	_, foreign, _ := strings.Cut(readPage(t, troubleshooting), foreignPart)
+	foreign, _, _ = strings.Cut(foreign, "\n## ")
+	texts := map[string]bool{}
+	for module, folders := range map[string][]string{
+		"github.com/rclone/rclone": {"cmd", "cmd/check", "fs", "fs/config", "fs/operations", "backend/local"}, "golang.org/x/crypto": {"ssh"},
+	} {
+		out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, folder := range folders {
+			collectTexts(t, filepath.Join(strings.TrimSpace(string(out)), filepath.FromSlash(folder)), texts)
+		}
+	}
+	for no := range syscall.Errno(200) {
+		texts[no.Error()] = false
+	}
+	rows := messageRow.FindAllStringSubmatch(foreign, -1)
+	if len(rows) < 10 {
+		t.Fatalf("%d messages of others found", len(rows))
+	}
+	for _, row := range rows {
+		for _, q := range quotedText.FindAllStringSubmatch(row[1], -1) {
+			if strings.HasPrefix(q[1], "sudo: ") || strings.HasPrefix(q[1], "doas: ") {
+				continue
+			}
+			if !anyText(texts, func(text string) bool { return strings.Contains(text, q[1]) }) {
+				t.Errorf("nobody says %q", q[1])
+			}
 		}
 	}
 }
