@@ -44,6 +44,8 @@ var probes = map[Thing]func() error{
 	Blkid:   program("blkid", "util-linux"),
 	Zram:    sync.OnceValue(probeZram),
 	Thin:    program("thin_dump", "thin-provisioning-tools"),
+	QemuImg: program("qemu-img", "qemu-utils"),
+	Xxd:     program("xxd", "xxd"),
 	Stage:   sync.OnceValue(probeStage),
 }
 
