@@ -44,6 +44,15 @@ var probes = map[Thing]func() error{
 	Blkid:   program("blkid", "util-linux"),
 	Zram:    sync.OnceValue(probeZram),
 	Thin:    program("thin_dump", "thin-provisioning-tools"),
+	Mandoc:  program("mandoc", "mandoc"),
+	Man:     program("man", "man-db"),
+	Dpkg:    program("dpkg", "dpkg, on Debian and its relatives"),
+	Lintian: program("lintian", "lintian"),
+	Rpm:     program("rpm", "rpm"),
+	Systemd: program("systemd-analyze", "systemd"),
+	Zsh:     program("zsh", "zsh"),
+	Fish:    program("fish", "fish"),
+	Overlay: sync.OnceValue(probeOverlay),
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.
@@ -137,6 +146,34 @@ func probeMount() error {
 		return fmt.Errorf("%w, run as root outside an unprivileged container", err)
 	}
 	_, err = run(umount, dir)
+	return err
+}
+
+// probeOverlay mounts the root of this machine with a layer in memory above it.
+func probeOverlay() error {
+	if err := probeMount(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "require-overlay")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	if _, err := run("mount", "-t", "tmpfs", "-o", "size=64k", "none", dir); err != nil {
+		return err
+	}
+	defer func() { _, _ = run("umount", dir) }()
+	for _, name := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			return err
+		}
+	}
+	root := filepath.Join(dir, "root")
+	options := "lowerdir=/,upperdir=" + filepath.Join(dir, "upper") + ",workdir=" + filepath.Join(dir, "work")
+	if _, err := run("mount", "-t", "overlay", "-o", options, "none", root); err != nil {
+		return fmt.Errorf("%w, run as root on a kernel with overlayfs", err)
+	}
+	_, err = run("umount", root)
 	return err
 }
 

@@ -48,6 +48,15 @@ const (
 	Blkid   Thing = "blkid"   // blkid of util-linux
 	Zram    Thing = "zram"    // disks in compressed memory can be made
 	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
+	Mandoc  Thing = "mandoc"  // mandoc, which checks manual pages
+	Man     Thing = "man"     // man with groff
+	Dpkg    Thing = "dpkg"    // packages of Debian can be installed
+	Lintian Thing = "lintian" // the checker of packages of Debian
+	Rpm     Thing = "rpm"     // the rpm program
+	Systemd Thing = "systemd" // systemd-analyze; nothing needs to run
+	Zsh     Thing = "zsh"     // the zsh shell
+	Fish    Thing = "fish"    // the fish shell
+	Overlay Thing = "overlay" // overlayfs can be mounted now
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
