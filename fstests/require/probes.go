@@ -53,6 +53,14 @@ var probes = map[Thing]func() error{
 	Zsh:     program("zsh", "zsh"),
 	Fish:    program("fish", "fish"),
 	Overlay: sync.OnceValue(probeOverlay),
+	Strip:   program("strip", "binutils"),
+
+	BashCompletion: func() error {
+		if _, err := os.Stat("/usr/share/bash-completion/bash_completion"); err != nil {
+			return errors.New("bash_completion not found, install bash-completion")
+		}
+		return nil
+	},
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.
@@ -149,32 +157,18 @@ func probeMount() error {
 	return err
 }
 
-// probeOverlay mounts the root of this machine with a layer in memory above it.
+// probeOverlay mounts the root of this machine with a layer above it, in a mount namespace that ends with that.
 func probeOverlay() error {
-	if err := probeMount(); err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp("", "require-overlay")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(dir)
-	if _, err := run("mount", "-t", "tmpfs", "-o", "size=64k", "none", dir); err != nil {
-		return err
-	}
-	defer func() { _, _ = run("umount", dir) }()
-	for _, name := range []string{"upper", "work", "root"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			return err
-		}
-	}
-	root := filepath.Join(dir, "root")
-	options := "lowerdir=/,upperdir=" + filepath.Join(dir, "upper") + ",workdir=" + filepath.Join(dir, "work")
-	if _, err := run("mount", "-t", "overlay", "-o", options, "none", root); err != nil {
+	defer os.RemoveAll(dir)
+	const try = `cd "$1" && mkdir upper work root && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work none root`
+	if _, err := run("unshare", "--mount", "--propagation", "private", "sh", "-c", try, "sh", dir); err != nil {
 		return fmt.Errorf("%w, run as root on a kernel with overlayfs", err)
 	}
-	_, err = run("umount", root)
-	return err
+	return nil
 }
 
 func probeFuse() error {

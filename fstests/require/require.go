@@ -57,6 +57,10 @@ const (
 	Zsh     Thing = "zsh"     // the zsh shell
 	Fish    Thing = "fish"    // the fish shell
 	Overlay Thing = "overlay" // overlayfs can be mounted now
+	Strip   Thing = "strip"   // strip of binutils
+
+	// BashCompletion is what the completions of programs need in bash.
+	BashCompletion Thing = "bash-completion"
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
