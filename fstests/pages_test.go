@@ -17,7 +17,7 @@ var papers = []string{"design.md", "protocol.md", "benchmarks.md", "reliability.
 
 // TestPages runs the pages for users, each as a script.
 func TestPages(t *testing.T) {
-	require.Need(t, require.Stage, require.Mkfs, require.Xfs, require.Fuse, require.Sudo, require.Restic, require.Borg, require.QemuImg, require.Xxd)
+	require.Need(t, require.Stage, require.Mkfs, require.Xfs, require.Fuse, require.Sudo, require.Restic, require.Borg, require.Qemu, require.Xxd)
 	files := []string{"../README.md"}
 	err := filepath.WalkDir("../docs", func(path string, _ fs.DirEntry, err error) error {
 		if filepath.Ext(path) == ".md" && !slices.Contains(papers, filepath.Base(path)) {

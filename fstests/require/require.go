@@ -18,39 +18,52 @@ type Thing string
 
 // The things a test can ask for. Their values are the names that BLOCKDEV_TEST_REQUIRE accepts.
 const (
-	Root    Thing = "root"     // effective user id 0
-	Sshd    Thing = "sshd"     // OpenSSH server program
-	SSH     Thing = "ssh"      // OpenSSH client program
-	Loop    Thing = "loop"     // loop devices can be attached now
-	Losetup Thing = "losetup"  // the program alone, without the right to attach
-	Mount   Thing = "mount"    // file systems can be mounted now
-	Fuse    Thing = "fuse"     // /dev/fuse can be opened and fusermount3 exists
-	Rsync   Thing = "rsync"    // the rsync program
-	Mkfs    Thing = "mkfs"     // mkfs.ext4
-	Xfs     Thing = "xfs"      // mkfs.xfs
-	Fdisk   Thing = "fdisk"    // sfdisk
-	Sudo    Thing = "sudo"     // sudo -n works for the current user
-	Doas    Thing = "doas"     // the doas program
-	Dash    Thing = "dash"     // the dash shell
-	Busybox Thing = "busybox"  // busybox with its shell
-	Git     Thing = "git"      // the git program
-	Cgo     Thing = "cgo"      // a C compiler and the headers of the C library
-	Curl    Thing = "curl"     // the curl program
-	Nfs     Thing = "nfs"      // nfs-cat and nfs-ls, NFS clients that need no kernel
-	Sftp    Thing = "sftp"     // OpenSSH's sftp program
-	Restic  Thing = "restic"   // the restic program
-	Borg    Thing = "borg"     // the borg program
-	VM      Thing = "vm"       // what fstests/vm needs: an emulator, a kernel and dmsetup
-	LVM     Thing = "lvm"      // the tools of LVM
-	Mdadm   Thing = "mdadm"    // the tool of Linux's software RAID
-	Btrfs   Thing = "btrfs"    // mkfs.btrfs
-	Vfat    Thing = "vfat"     // mkfs.vfat
-	Blkid   Thing = "blkid"    // blkid of util-linux
-	Zram    Thing = "zram"     // disks in compressed memory can be made
-	Thin    Thing = "thin"     // thin_dump, which reads the metadata of thin pools
-	QemuImg Thing = "qemu-img" // the program of qemu for images
-	Xxd     Thing = "xxd"      // the xxd program
-	Stage   Thing = "stage"    // namespaces, overlayfs and the programs that make machines of a stage
+	Root    Thing = "root"    // effective user id 0
+	Sshd    Thing = "sshd"    // OpenSSH server program
+	SSH     Thing = "ssh"     // OpenSSH client program
+	Loop    Thing = "loop"    // loop devices can be attached now
+	Losetup Thing = "losetup" // the program alone, without the right to attach
+	Mount   Thing = "mount"   // file systems can be mounted now
+	Fuse    Thing = "fuse"    // /dev/fuse can be opened and fusermount3 exists
+	Rsync   Thing = "rsync"   // the rsync program
+	Mkfs    Thing = "mkfs"    // mkfs.ext4
+	Xfs     Thing = "xfs"     // mkfs.xfs
+	Fdisk   Thing = "fdisk"   // sfdisk
+	Sudo    Thing = "sudo"    // sudo -n works for the current user
+	Doas    Thing = "doas"    // the doas program
+	Dash    Thing = "dash"    // the dash shell
+	Busybox Thing = "busybox" // busybox with its shell
+	Git     Thing = "git"     // the git program
+	Cgo     Thing = "cgo"     // a C compiler and the headers of the C library
+	Curl    Thing = "curl"    // the curl program
+	Nfs     Thing = "nfs"     // nfs-cat and nfs-ls, NFS clients that need no kernel
+	Sftp    Thing = "sftp"    // OpenSSH's sftp program
+	Restic  Thing = "restic"  // the restic program
+	Borg    Thing = "borg"    // the borg program
+	VM      Thing = "vm"      // what fstests/vm needs: an emulator, a kernel and dmsetup
+	LVM     Thing = "lvm"     // the tools of LVM
+	Mdadm   Thing = "mdadm"   // the tool of Linux's software RAID
+	Btrfs   Thing = "btrfs"   // mkfs.btrfs
+	Vfat    Thing = "vfat"    // mkfs.vfat
+	Blkid   Thing = "blkid"   // blkid of util-linux
+	Zram    Thing = "zram"    // disks in compressed memory can be made
+	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
+	Qemu    Thing = "qemu"    // the program of qemu for images
+	Xxd     Thing = "xxd"     // the xxd program
+	Stage   Thing = "stage"   // namespaces, overlayfs and the programs that make machines of a stage
+	Mandoc  Thing = "mandoc"  // mandoc, which checks manual pages
+	Man     Thing = "man"     // man with groff
+	Dpkg    Thing = "dpkg"    // packages of Debian can be installed
+	Lintian Thing = "lintian" // the checker of packages of Debian
+	Rpm     Thing = "rpm"     // the rpm program
+	Systemd Thing = "systemd" // systemd-analyze; nothing needs to run
+	Zsh     Thing = "zsh"     // the zsh shell
+	Fish    Thing = "fish"    // the fish shell
+	Overlay Thing = "overlay" // overlayfs can be mounted now
+	Strip   Thing = "strip"   // strip of binutils
+
+	// BashCompletion is what the completions of programs need in bash.
+	BashCompletion Thing = "bash-completion"
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.
