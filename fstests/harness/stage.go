@@ -143,7 +143,7 @@ ln -s /proc/self/fd dev/fd
 ln -s fd/0 dev/stdin
 ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
-for dir in root home run tmp var/tmp var/log var/spool work srv mnt media opt; do
+for dir in root home run tmp var/tmp var/log; do
 	[ ! -d $dir ] || mount -t tmpfs -o mode=755 stage $dir
 done
 chmod 1777 tmp var/tmp

@@ -11,7 +11,7 @@ var (
 	// folded is where blocksync goes on with a line that was too long, which depends on its numbers.
 	folded   = regexp.MustCompile(`\n    (\S)`)
 	stamp    = regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
-	duration = regexp.MustCompile(`(?:\d+(?:\.\d+)?(?:ms|µs|h|m|s|d))+\b|\b\d+:\d\d(?::\d\d)?\b`)
+	duration = regexp.MustCompile(`\b(?:\d+(?:\.\d+)?(?:ms|µs|h|m|s|d))+\b|\b\d+:\d\d(?::\d\d)?\b`)
 	uuid     = regexp.MustCompile(`\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`)
 	sum      = regexp.MustCompile(`\b[0-9a-f]{8,}\b`)
 	number   = regexp.MustCompile(`\d+(?:[.,:]\d+)*(?: ?[KMGTP]i?B?(?:yte)?|%| B| Bytes?)?`)
@@ -23,9 +23,9 @@ var (
 func plainOutput(s string) []string {
 	s = folded.ReplaceAllString(s, " $1")
 	s = stamp.ReplaceAllString(s, "")
-	s = duration.ReplaceAllString(s, "TIME")
 	s = uuid.ReplaceAllString(s, "N")
 	s = sum.ReplaceAllString(s, "N")
+	s = duration.ReplaceAllString(s, "TIME")
 	s = number.ReplaceAllStringFunc(s, func(n string) string {
 		if nought.MatchString(n) {
 			return "0"
