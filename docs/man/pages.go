@@ -13,7 +13,7 @@ var (
 	heading  = regexp.MustCompile(`^(#+) (.*)$`)
 	image    = regexp.MustCompile(`!\[[^\]]*\]\([^)]*\)|<img [^>]*>`)
 	link     = regexp.MustCompile(`\[([^\[\]]+)\]\(([^()\s]+)\)`)
-	remark   = regexp.MustCompile(`(?s)<!--.*?-->\n?`)
+	remark   = regexp.MustCompile(`(?s) *<!--.*?-->\n?`)
 	optional = regexp.MustCompile(`\[[^\[\]]*\]`)
 	cellOf   = regexp.MustCompile(`\{(\d)\}`)
 )

@@ -25,6 +25,9 @@ type Machine struct {
 	lines chan string // what the shell prints, until it ends
 }
 
+// scribble FILE AT COUNT is a function of the shell that writes COUNT MiB of random data from MiB AT on.
+const scribble = `scribble() { head -c "$3M" /dev/urandom | dd of="$1" bs=1M seek="$2" iflag=fullblock conv=notrunc,fsync status=none; }`
+
 // patience is how long a command may print nothing.
 const patience = 2 * time.Minute
 
@@ -43,6 +46,7 @@ func (m *Machine) open() {
 		m.t.Fatal(err)
 	}
 	w.Close()
+	fmt.Fprintln(m.stdin, scribble)
 	m.lines = make(chan string, 1000)
 	go func() {
 		defer close(m.lines)

@@ -15,7 +15,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
-// Here is the machine of a stage at which its user sits. It is the only one that has rclone-blockdev.
+// Here is the machine of a stage at which its user sits. It is the only one that has rclone-blockdev, as its package
+// installs it.
 const Here = "here"
 
 // Stage is a group of machines that can reach each other by name and ssh, and nothing else. They are this machine
@@ -28,6 +29,13 @@ type Stage struct {
 	hosts    []string // lines of /etc/hosts
 	key      *Key     // of every user that may log in, and of every sshd
 	once     sync.Once
+}
+
+// packaged are files that the package installs beside the programs.
+var packaged = map[string]string{
+	"rclone-blockdev-sync@.service": "/usr/lib/systemd/system/rclone-blockdev-sync@.service",
+	"rclone-blockdev-sync@.timer":   "/usr/lib/systemd/system/rclone-blockdev-sync@.timer",
+	"job.conf.example":              "/usr/share/doc/rclone-blockdev/examples/job.conf",
 }
 
 // NewStage makes a stage with the machine Here. It ends with the test; Stop before that lets go of the devices before
@@ -48,7 +56,18 @@ func NewStage(t testing.TB) *Stage {
 	if _, err := started.Read(make([]byte, 1)); err != nil {
 		t.Fatalf("unshare: %v", err)
 	}
-	s.Host(Here, Bin(t, "rclone-blockdev"), Bin(t, "blockdev-helper"))
+	here := s.Host(Here, Bin(t, "rclone-blockdev"), Bin(t, "blockdev-helper"))
+	root, err := ModuleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range packaged {
+		text, err := os.ReadFile(filepath.Join(root, "cmd/rclone-blockdev/package", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		here.File(path, string(text))
+	}
 	return s
 }
 
@@ -147,6 +166,7 @@ for dir in root home run tmp var/tmp var/log; do
 	[ ! -d $dir ] || mount -t tmpfs -o mode=755 stage $dir
 done
 chmod 1777 tmp var/tmp
+find mnt -mindepth 1 -delete # of this root only, for what mounts there
 ip link set lo up
 hostname "$2"
 shift 2

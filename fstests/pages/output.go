@@ -18,8 +18,8 @@ var (
 	nought   = regexp.MustCompile(`^[0.,:]+(\D|$)`)
 )
 
-// plainOutput replaces times by a word, and sizes, rates, sums and other numbers by another. Zero stays, since it tells whether
-// something was done.
+// plainOutput replaces times by a word, and sizes, rates, sums and other numbers by another. Zero stays, since it tells
+// whether something was done.
 func plainOutput(s string) []string {
 	s = folded.ReplaceAllString(s, " $1")
 	s = stamp.ReplaceAllString(s, "")

@@ -14,8 +14,10 @@
 //	<!-- output -->                   the next block is what the last command has printed
 //	<!-- file [HOST:]PATH -->         the next block is the content of that file
 //	<!-- not run: REASON -->          the next block is not run
+//	<!-- Any other text -->           is left alone, when it begins with a capital letter
 //
-// Any other block is an error, so that no command escapes.
+// Any other block is an error, so that no command escapes. What the test needs besides it takes the function scribble of
+// harness.Machine for.
 package pages
 
 import (
@@ -40,8 +42,10 @@ type Step struct {
 }
 
 var (
-	verbs   = []string{"host", "device", "program", "run", "on", "status", "output", "file", "not run"}
-	comment = regexp.MustCompile(`^<!-- (` + strings.Join(verbs, "|") + `)\b((?:[^:]|:\S)*?)(?::\s(?s:(.*)))?-->\n?$`)
+	verbs    = []string{"host", "device", "program", "run", "on", "status", "output", "file", "not run"}
+	comment  = regexp.MustCompile(`^<!-- (` + strings.Join(verbs, "|") + `)\b((?:[^:]|:\S)*?)(?::\s(?s:(.*)))?-->\n?$`)
+	prose    = regexp.MustCompile(`^ *<!-- [A-Z]`)
+	compound = regexp.MustCompile(`\b(if|for|while|until|case)\b|{`)
 )
 
 // Parse splits a page into its steps.
@@ -82,7 +86,7 @@ type parser struct {
 // reset forgets what comments have said of the next block.
 func (p *parser) reset() { p.mark = Step{on: harness.Here} }
 
-// comment reads a comment, which may have many lines. Comments of other kinds are none of ours.
+// comment reads a comment, which may have many lines. One that begins with a capital letter is none of ours.
 func (p *parser) comment() error {
 	first := p.at + 1
 	text := ""
@@ -94,6 +98,9 @@ func (p *parser) comment() error {
 		done = strings.Contains(p.lines[p.at], "-->")
 	}
 	found := comment.FindStringSubmatch(strings.TrimLeft(text, " "))
+	if found == nil && prose.MatchString(text) {
+		return nil
+	}
 	if found == nil {
 		return fmt.Errorf("line %d: %q is no comment that is known here", first, text)
 	}
@@ -191,7 +198,7 @@ func complete(command string) bool {
 	if strings.HasSuffix(command, "\\\n") {
 		return false
 	}
-	if !strings.ContainsAny(command, "<'\"(") && !regexp.MustCompile(`\b(if|for|while|until|case)\b|{`).MatchString(command) {
+	if !strings.ContainsAny(command, "<'\"(") && !compound.MatchString(command) {
 		return true
 	}
 	cmd := exec.Command("bash", "-n")

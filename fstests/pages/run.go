@@ -13,8 +13,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 )
 
-// Run runs a page on a stage of its own. The test fails at the first command that does, and by each output that is not as
-// the page says.
+// Run runs a page on a stage of its own. The test fails at the first command that does, and by each output that is not
+// as the page says.
 func Run(t testing.TB, steps []Step) {
 	t.Helper()
 	if !slices.ContainsFunc(steps, func(s Step) bool { return s.verb == "command" }) {
