@@ -84,6 +84,8 @@ var rules = []rule{
 		"the helper is one small static file: net and os/user would need the C library of the host"},
 	{"cmd/...", []string{"helper/...", "backend/..."}, nil, nil,
 		"programs only wire: nothing may import them, and they import no tests"},
+	{"docs/man", nil, nil, []string{rclone + "/..."},
+		"manual pages are made of other pages, not of programs; what these say is compared by a test"},
 	{"fstests/edges", nil, []string{"..."}, nil,
 		"the edge sizes are used by the tests of every package, so they import nothing"},
 	{"fstests/require", nil, []string{rclone + "/..."}, []string{rclone + "/..."},

@@ -99,9 +99,16 @@ func Hello() *wire.Hello {
 	return h
 }
 
-// Version is the version of the module that the program was built from.
+// version is set by the linker for a release, whose packer leaves out what the go tool
+// knows of the repository: -X github.com/rclone-blockdev/rclone-blockdev/helper.version=v1.2.3
+var version string
+
+// Version is that of the release, or of the module that the program was built from.
 func Version() string {
 	const module = "github.com/rclone-blockdev/rclone-blockdev"
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

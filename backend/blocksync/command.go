@@ -147,7 +147,7 @@ func run(command *cobra.Command, opt Options, args []string) error {
 		}
 		return err
 	}
-	j.view = j.newView()
+	j.view = j.newView(linesInterval(command.Flags()))
 	if isTerminal(os.Stdin) && isTerminal(os.Stderr) {
 		j.ask = func(question string) (bool, error) { return ask(os.Stderr, os.Stdin, question) }
 	}
@@ -175,8 +175,19 @@ func loadConfig() {
 	_ = os.Setenv("RCLONE_CONFIG_DIR", filepath.Dir(path))
 }
 
-// newView chooses how to show what goes on.
-func (j *job) newView() view {
+// linesInterval is what rclone's flag --stats says when it was given: it does the same for other commands. In a log of
+// hours a line every five seconds is too much.
+func linesInterval(flags *pflag.FlagSet) time.Duration {
+	if flag := flags.Lookup("stats"); flag != nil && flag.Changed {
+		if interval, err := time.ParseDuration(flag.Value.String()); err == nil {
+			return interval
+		}
+	}
+	return linesEvery
+}
+
+// newView chooses how to show what goes on, as lines one each interval.
+func (j *job) newView(interval time.Duration) view {
 	switch {
 	case j.opt.JSON:
 		return &events{out: os.Stdout, err: os.Stderr}
@@ -187,7 +198,7 @@ func (j *job) newView() view {
 	case isTerminal(os.Stderr):
 		return &bar{out: os.Stdout, err: os.Stderr}
 	}
-	return &lines{out: os.Stdout, err: os.Stderr, interval: linesEvery}
+	return &lines{out: os.Stdout, err: os.Stderr, interval: interval}
 }
 
 func isTerminal(f *os.File) bool { return terminal.IsTerminal(int(f.Fd())) }

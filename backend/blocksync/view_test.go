@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/spf13/pflag"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/blockdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/progress"
@@ -149,6 +150,19 @@ func TestSize(t *testing.T) {
 	for _, n := range []int64{0, 1, 512, 1023, 1024, 1025, 4096, 70001, 1 << 20, 1<<20 + 1, 1<<30 - 1, 643<<20 + 839909, 3 << 40, 5<<50 + 1, 1 << 62} {
 		if got, want := progress.Size(n), fs.SizeSuffix(n).String(); got != want {
 			t.Errorf("%d: %q, rclone writes %q", n, got, want)
+		}
+	}
+}
+
+func TestLinesInterval(t *testing.T) {
+	for given, want := range map[string]time.Duration{"": linesEvery, "--stats=10m": 10 * time.Minute, "--stats=0": 0} {
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		flags.Duration("stats", time.Minute, "")
+		if err := flags.Parse(strings.Fields(given)); err != nil {
+			t.Fatal(err)
+		}
+		if got := linesInterval(flags); got != want {
+			t.Errorf("%q: every %v, want %v", given, got, want)
 		}
 	}
 }

@@ -51,5 +51,6 @@ func main() {
 		}
 	}
 	nameCompletions()
+	tellVersion()
 	cmd.Main()
 }

@@ -44,6 +44,27 @@ var probes = map[Thing]func() error{
 	Blkid:   program("blkid", "util-linux"),
 	Zram:    sync.OnceValue(probeZram),
 	Thin:    program("thin_dump", "thin-provisioning-tools"),
+	Qemu:    program("qemu-img", "qemu-utils"),
+	Xxd:     program("xxd", "xxd"),
+	Jq:      program("jq", "jq"),
+	Stage:   sync.OnceValue(probeStage),
+	Mandoc:  program("mandoc", "mandoc"),
+	Man:     program("man", "man-db"),
+	Dpkg:    program("dpkg", "dpkg, on Debian and its relatives"),
+	Lintian: program("lintian", "lintian"),
+	Rpm:     program("rpm", "rpm"),
+	Systemd: program("systemd-analyze", "systemd"),
+	Zsh:     program("zsh", "zsh"),
+	Fish:    program("fish", "fish"),
+	Overlay: sync.OnceValue(probeOverlay),
+	Strip:   program("strip", "binutils"),
+
+	BashCompletion: func() error {
+		if _, err := os.Stat("/usr/share/bash-completion/bash_completion"); err != nil {
+			return errors.New("bash_completion not found, install bash-completion")
+		}
+		return nil
+	},
 }
 
 // sbin lists folders that hold system programs but are not always on the PATH of a normal user.
@@ -118,6 +139,23 @@ func probeLoop() error {
 	return err
 }
 
+// probeStage makes the namespaces of a machine of package harness, and the file system below its root.
+func probeStage() error {
+	if err := probeRoot(); err != nil {
+		return err
+	}
+	for name, pkg := range map[string]string{"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "bash": "bash"} {
+		if _, err := Program(name); err != nil {
+			return fmt.Errorf("%s not found, install %s", name, pkg)
+		}
+	}
+	const overlay = "mount -t tmpfs none /mnt && cd /mnt && mkdir a b c && mount -t overlay -o lowerdir=/,upperdir=a,workdir=b none c"
+	if _, err := run("unshare", "--net", "--pid", "--fork", "--mount", "--uts", "--propagation", "private", "sh", "-c", overlay); err != nil {
+		return fmt.Errorf("%w, run as root on a kernel with overlayfs, outside a container", err)
+	}
+	return nil
+}
+
 // probeMount mounts a tmpfs, which needs the same privilege as any other mount and no device.
 func probeMount() error {
 	mount, err := Program("mount")
@@ -138,6 +176,20 @@ func probeMount() error {
 	}
 	_, err = run(umount, dir)
 	return err
+}
+
+// probeOverlay mounts the root of this machine with a layer above it, in a mount namespace that ends with that.
+func probeOverlay() error {
+	dir, err := os.MkdirTemp("", "require-overlay")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	const try = `cd "$1" && mkdir upper work root && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work none root`
+	if _, err := run("unshare", "--mount", "--propagation", "private", "sh", "-c", try, "sh", dir); err != nil {
+		return fmt.Errorf("%w, run as root on a kernel with overlayfs", err)
+	}
+	return nil
 }
 
 func probeFuse() error {

@@ -48,6 +48,23 @@ const (
 	Blkid   Thing = "blkid"   // blkid of util-linux
 	Zram    Thing = "zram"    // disks in compressed memory can be made
 	Thin    Thing = "thin"    // thin_dump, which reads the metadata of thin pools
+	Qemu    Thing = "qemu"    // the program of qemu for images
+	Xxd     Thing = "xxd"     // the xxd program
+	Jq      Thing = "jq"      // the jq program
+	Stage   Thing = "stage"   // namespaces, overlayfs and the programs that make machines of a stage
+	Mandoc  Thing = "mandoc"  // mandoc, which checks manual pages
+	Man     Thing = "man"     // man with groff
+	Dpkg    Thing = "dpkg"    // packages of Debian can be installed
+	Lintian Thing = "lintian" // the checker of packages of Debian
+	Rpm     Thing = "rpm"     // the rpm program
+	Systemd Thing = "systemd" // systemd-analyze; nothing needs to run
+	Zsh     Thing = "zsh"     // the zsh shell
+	Fish    Thing = "fish"    // the fish shell
+	Overlay Thing = "overlay" // overlayfs can be mounted now
+	Strip   Thing = "strip"   // strip of binutils
+
+	// BashCompletion is what the completions of programs need in bash.
+	BashCompletion Thing = "bash-completion"
 )
 
 // Variable is the environment variable that turns skips into failures: "all", or things separated by commas.

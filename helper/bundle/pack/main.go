@@ -1,7 +1,9 @@
 // Command pack builds the helper for every platform and stores the binaries,
 // compressed, where package bundle embeds them. "go generate ./..." runs it.
 //
-// The same source and Go release give the same bytes.
+// The same source, Go release and BLOCKDEV_VERSION give the same bytes. That
+// variable is the version of a release, such as v1.2.3; without it the helpers
+// know none.
 package main
 
 import (
@@ -123,8 +125,11 @@ func moduleRoot() (string, error) {
 
 func build(root, work string, p platform.Platform) ([]byte, error) {
 	out := filepath.Join(work, p.FileName())
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid=", "-o", out, "./cmd/blockdev-helper")
+	ldflags := "-s -w -buildid="
+	if version := os.Getenv("BLOCKDEV_VERSION"); version != "" {
+		ldflags += " -X github.com/rclone-blockdev/rclone-blockdev/helper.version=" + version
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out, "./cmd/blockdev-helper")
 	cmd.Dir = root
 	// Settings of the user's environment must not change the bytes or the
 	// processors that the helper runs on. ARMv6 covers every Raspberry Pi.
