@@ -33,7 +33,7 @@ func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
 			return
 		}
 		if fault, ok := cause.(interface{ Addr() uintptr }); !ok || fault.Addr()-uintptr(unsafe.Pointer(&m[0])) >= uintptr(n) {
-			panic(fmt.Errorf("internal error: while looking at %s: %v", o.path, cause))
+			panic("internal error: while looking at " + o.path + ": " + fmt.Sprint(cause))
 		}
 		seen = false
 	}()
