@@ -15,8 +15,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
-// Here is the name, for a test, of the machine of a stage at which its user sits. It is the only one that has rclone-blockdev, as its package
-// installs it, and calls itself "backup".
+// Here is the name, for a test, of the machine of a stage at which its user sits. It is the only one that has
+// rclone-blockdev, as the package installs it, and calls itself "backup".
 const Here = "here"
 
 // Stage is a group of machines that can reach each other by name and ssh, and nothing else. They are this machine
@@ -91,7 +91,11 @@ func (s *Stage) Host(name string, programs ...string) *Machine {
 	m := s.start(name, programs)
 	address := fmt.Sprintf("127.0.1.%d", len(s.machines)+1)
 	s.machines[name] = m
-	s.hosts = append(s.hosts, address+" "+name)
+	names := name
+	if name == Here {
+		names += " backup"
+	}
+	s.hosts = append(s.hosts, address+" "+names)
 	private, err := os.ReadFile(s.key.File)
 	if err != nil {
 		s.t.Fatal(err)
