@@ -15,8 +15,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
-// Here is the machine of a stage at which its user sits. It is the only one that has rclone-blockdev, as its package
-// installs it.
+// Here is the name, for a test, of the machine of a stage at which its user sits. It is the only one that has
+// rclone-blockdev, as the package installs it, and calls itself "backup".
 const Here = "here"
 
 // Stage is a group of machines that can reach each other by name and ssh, and nothing else. They are this machine
@@ -91,7 +91,11 @@ func (s *Stage) Host(name string, programs ...string) *Machine {
 	m := s.start(name, programs)
 	address := fmt.Sprintf("127.0.1.%d", len(s.machines)+1)
 	s.machines[name] = m
-	s.hosts = append(s.hosts, address+" "+name)
+	names := name
+	if name == Here {
+		names += " backup"
+	}
+	s.hosts = append(s.hosts, address+" "+names)
 	private, err := os.ReadFile(s.key.File)
 	if err != nil {
 		s.t.Fatal(err)
@@ -183,6 +187,9 @@ func (s *Stage) start(name string, programs []string) *Machine {
 	s.t.Helper()
 	proc := filepath.Join("/proc", strconv.Itoa(s.init.Process.Pid), "ns")
 	m := &Machine{Name: name, t: s.t, dir: s.t.TempDir()}
+	if name == Here {
+		name = "backup"
+	}
 	m.cmd = exec.Command("nsenter", append([]string{"--net=" + filepath.Join(proc, "net"), "--pid=" + filepath.Join(proc, "pid_for_children"),
 		"unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", machineStart, "sh", m.dir, name}, programs...)...)
 	m.open()

@@ -14,7 +14,7 @@ var (
 	duration = regexp.MustCompile(`\b(?:\d+(?:\.\d+)?(?:ms|µs|h|m|s|d))+\b|\b\d+:\d\d(?::\d\d)?\b`)
 	uuid     = regexp.MustCompile(`\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`)
 	sum      = regexp.MustCompile(`\b[0-9a-f]{8,}\b`)
-	number   = regexp.MustCompile(`\d+(?:[.,:]\d+)*(?: ?[KMGTP]i?B?(?:yte)?|%| B| Bytes?)?`)
+	number   = regexp.MustCompile(`\d+(?:[.,:]\d+)*(?: ?[KMGTP]i?B?(?:yte)?\b|%| B\b| Bytes?\b)?`)
 	nought   = regexp.MustCompile(`^[0.,:]+(\D|$)`)
 )
 
@@ -25,7 +25,7 @@ func plainOutput(s string) []string {
 	s = stamp.ReplaceAllString(s, "")
 	s = uuid.ReplaceAllString(s, "N")
 	s = sum.ReplaceAllString(s, "N")
-	s = duration.ReplaceAllString(s, "TIME")
+	s = duration.ReplaceAllString(s, "<time>")
 	s = number.ReplaceAllStringFunc(s, func(n string) string {
 		if nought.MatchString(n) {
 			return "0"
