@@ -174,6 +174,8 @@ func config(t *testing.T, stage, programDir string) map[string]any {
 		}
 	}
 	c["contents"] = contents
+	c["deb"].(map[string]any)["compression"] = "none" // each of several compressions would take longer than all else
+	c["rpm"].(map[string]any)["compression"] = "zstd:1"
 	for name, script := range c["scripts"].(map[string]any) {
 		c["scripts"].(map[string]any)[name] = absolute(script.(string), root(t), stage)
 	}

@@ -58,20 +58,24 @@ func (m *machine) shell(t *testing.T, line string) string {
 	return m.run(t, "bash", "-euc", line)
 }
 
-// put writes a file there.
-func (m *machine) put(t *testing.T, path, text string) {
+// add puts a file of this machine there; the folder exists on both.
+func (m *machine) add(t *testing.T, from, to string) {
 	t.Helper()
-	m.run(t, "sh", "-c", `printf %s "$2" >"$1"`, "sh", path, text)
-}
-
-// get reads a file that was written there.
-func (m *machine) get(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(m.dir, "upper", path))
+	folder, err := os.Stat(filepath.Dir(to))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	copied := filepath.Join(m.dir, "upper", to)
+	if err := os.MkdirAll(filepath.Dir(copied), folder.Mode().Perm()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // records are where dpkg and what it calls note what happened. They are not part of a package.
