@@ -5,6 +5,7 @@ package inside
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -20,6 +21,12 @@ func (c *cutting) turn(t *testing.T, name, how string) {
 		case p.name != name:
 		case how == "":
 			reload(t, "/dev/mapper/"+name, fmt.Sprintf("0 %s linear %s %s", sectors(p.n), c.dev, sectors(p.off)))
+			failed, err := os.OpenFile("/dev/mapper/"+name, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = failed.Sync() // the kernel tells of a write that has failed until somebody has heard it
+			failed.Close()
 			run(t, "blockdev", "--flushbufs", "/dev/mapper/"+name)
 		default:
 			reload(t, "/dev/mapper/"+name, fmt.Sprintf("0 %s flakey %s %s 0 3600 1 %s", sectors(p.n), c.dev, sectors(p.off), how))
