@@ -137,8 +137,15 @@ func fits(ctx context.Context, o *device.Object, sp *recovery.Spool) error {
 	return err
 }
 
+// halfApplied says what is to be done, also where err is an error of the wire, of which
+// nothing else would cross.
 func halfApplied(err error) error {
-	return fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run backend recover", err)
+	err = fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run backend recover", err)
+	var we *wire.Error
+	if errors.As(err, &we) {
+		return &wire.Error{Code: we.Code, Offset: we.Offset, Text: wire.Clip(err.Error())}
+	}
+	return err
 }
 
 // applySpool writes what a committed spool has.
