@@ -34,6 +34,55 @@ func (c *cutting) turn(t *testing.T, name, how string) {
 	}
 }
 
+// failure is one of a disk, during a copy or an undo.
+type failure struct {
+	name   string
+	part   string
+	how    string
+	at     int64 // of the copy; more than all for the undo
+	atomic bool
+	verify wire.Verification
+	code   wire.Code // 0 for success
+	says   string
+	left   string // content, when that is certain
+	then   func(c *cutting) func(t *testing.T)
+}
+
+// run has the disk fail, and work again.
+func (tt *failure) run(t *testing.T, c *cutting) {
+	set := c.undoing
+	if tt.atomic {
+		set = c.atomic
+	}
+	err := c.copySteps(t, func(o *wire.Open) { set(o); o.Verify = tt.verify }, func(off int64) {
+		if off == tt.at {
+			c.turn(t, tt.part, tt.how)
+		}
+	})
+	if tt.at > cutSize {
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.turn(t, tt.part, tt.how)
+		_, err = c.undo(t)
+	}
+	t.Logf("said %v", err)
+	if tt.code == 0 && err != nil || tt.code != 0 && (!errors.Is(err, tt.code) || !strings.Contains(err.Error(), tt.says)) {
+		t.Errorf("got %v", err)
+	}
+	if tt.part == "files" { // what the kernel has of it is not what is on the disk
+		c.umount(t)
+	}
+	c.turn(t, tt.part, "")
+	if tt.part == "files" {
+		c.mount(t)
+	}
+	if now := c.state(t); tt.left != "" && now != tt.left {
+		t.Errorf("the target is %s", now)
+	}
+	tt.then(c)(t)
+}
+
 // The disk of the target, or that of its log, fails at a moment: what is said then, and how the target comes to be old
 // or new again when the disk works.
 func TestDiskFails(t *testing.T) {
@@ -53,18 +102,7 @@ func TestDiskFails(t *testing.T) {
 			}
 		}
 	}
-	for _, tt := range []struct {
-		name   string
-		part   string
-		how    string
-		at     int64 // of the copy; more than all for the undo
-		atomic bool
-		verify wire.Verification
-		code   wire.Code // 0 for success
-		says   string
-		left   string // content, when that is certain
-		then   func(c *cutting) func(t *testing.T)
-	}{
+	for _, tt := range []failure{
 		{"undo, log fails", "files", "error_writes", cutSize / 2, false, 0, wire.CodeIO, ".undo", "mixed",
 			func(c *cutting) func(t *testing.T) { return undo(c, "interrupted") }},
 		{"undo, target fails", "target", "error_writes", cutSize / 2, false, 0, wire.CodeIO, "/dev/mapper/target", "mixed",
@@ -93,39 +131,7 @@ func TestDiskFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCutting(t)
-			set := c.undoing
-			if tt.atomic {
-				set = c.atomic
-			}
-			c.use(t, c.dev, func() {
-				err := c.copySteps(t, func(o *wire.Open) { set(o); o.Verify = tt.verify }, func(off int64) {
-					if off == tt.at {
-						c.turn(t, tt.part, tt.how)
-					}
-				})
-				if tt.at > cutSize {
-					if err != nil {
-						t.Fatal(err)
-					}
-					c.turn(t, tt.part, tt.how)
-					_, err = c.undo(t)
-				}
-				t.Logf("said %v", err)
-				if tt.code == 0 && err != nil || tt.code != 0 && (!errors.Is(err, tt.code) || !strings.Contains(err.Error(), tt.says)) {
-					t.Errorf("got %v", err)
-				}
-				if tt.part == "files" { // what the kernel has of it is not what is on the disk
-					c.umount(t)
-				}
-				c.turn(t, tt.part, "")
-				if tt.part == "files" {
-					c.mount(t)
-				}
-				if now := c.state(t); tt.left != "" && now != tt.left {
-					t.Errorf("the target is %s", now)
-				}
-				tt.then(c)(t)
-			})
+			c.use(t, c.dev, func() { tt.run(t, c) })
 		})
 	}
 }
