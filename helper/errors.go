@@ -34,6 +34,7 @@ var codes = []struct {
 	{recovery.ErrCommitted, wire.CodeRefused},
 	{recovery.ErrMissing, wire.CodeRefused},
 	{recovery.ErrSpace, wire.CodeNoSpace},
+	{recovery.ErrIO, wire.CodeIO},
 }
 
 // wireError is err as it crosses the wire.

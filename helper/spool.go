@@ -25,6 +25,9 @@ func (s *session) prepareSpool(m *wire.Open, w *device.WriteOptions) error {
 	}
 	w.Later = true
 	w.Prepare = func(o *device.Object) (err error) {
+		if err := o.Apart(dir); err != nil {
+			return err
+		}
 		s.spool, err = recovery.BeginSpool(dir, subject(o), recovery.Token(m.Transfer), s.leads)
 		return err
 	}
@@ -134,8 +137,15 @@ func fits(ctx context.Context, o *device.Object, sp *recovery.Spool) error {
 	return err
 }
 
+// halfApplied says what is to be done, also where err is an error of the wire, of which
+// nothing else would cross.
 func halfApplied(err error) error {
-	return fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run backend recover", err)
+	err = fmt.Errorf("%w: the target is partly updated, and all that it needs is in the spool: run backend recover", err)
+	var we *wire.Error
+	if errors.As(err, &we) {
+		return &wire.Error{Code: we.Code, Offset: we.Offset, Text: wire.Clip(err.Error())}
+	}
+	return err
 }
 
 // applySpool writes what a committed spool has.
@@ -192,57 +202,55 @@ func (s *session) recoverTransfer(r *request) error {
 	if err != nil {
 		return err
 	}
-	dir, err := s.logDir(m.Dir)
+	o, dir, err := s.openLogged(m.Path, m.Dir)
 	if err != nil {
 		return err
-	}
-	if s.open != nil {
-		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
-	}
-	state, err := s.recoverSpool(r.ctx, m.Path, dir)
-	if err != nil {
-		return err
-	}
-	return s.w.Write(&wire.Properties{Properties: []wire.Property{{Key: "content", Value: state}}})
-}
-
-// recoverSpool applies what a copy to path has committed and not applied to its end,
-// reads all of it once more, and says that the content is new then. What was not
-// committed is removed, the content being old.
-func (s *session) recoverSpool(ctx context.Context, path, dir string) (state string, err error) {
-	info, err := device.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	kind := info.Kind
-	o, err := device.OpenWrite(path, device.WriteOptions{Size: info.Size, Seen: &kind, Guard: s.policy.guard(path)})
-	if err != nil {
-		return "", err
 	}
 	defer o.Close() // after Commit it does nothing
 	sp, err := recovery.OpenSpool(dir, subject(o))
+	if isGone(&m.Which, sp, err) {
+		return s.w.Write(logGone())
+	}
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer sp.Close()
+	if err := s.skipped(sp); err != nil {
+		return err
+	}
+	state := "old"
+	if sp.Committed() {
+		state = "new"
+	}
+	if !m.Look {
+		if err := s.recoverSpool(r.ctx, o, sp); err != nil {
+			return err
+		}
+	}
+	return s.w.Write(&wire.Properties{Properties: []wire.Property{{Key: "content", Value: state}, {Key: "log", Value: tail(sp.Log())}}})
+}
+
+// recoverSpool applies what a copy to o has committed and not applied to its end, and
+// reads all of it once more. What was not committed is removed, the content being old.
+func (s *session) recoverSpool(ctx context.Context, o *device.Object, sp *recovery.Spool) error {
 	if !sp.Committed() {
-		return "old", sp.Remove()
+		return sp.Remove()
 	}
 	if err := fits(ctx, o, sp); err != nil {
-		return "", err
+		return err
 	}
 	if err := s.applySpool(ctx, o, sp, wire.VerifyOff); err != nil {
-		return "", err
+		return err
 	}
 	differs := sp.Check(ctx, source{o}, func(done int64) error { return s.w.Write(&wire.Progress{Done: done}) })
 	if differs != nil && !errors.Is(differs, recovery.ErrDiffers) {
-		return "", differs
+		return differs
 	}
 	// Where it differs is not what the spool has, so that is of no more use.
 	if err := o.Commit(time.Unix(0, sp.End().ModTime)); err != nil {
-		return "", errors.Join(differs, err)
+		return errors.Join(differs, err)
 	}
-	return "new", errors.Join(differs, sp.Remove())
+	return errors.Join(differs, sp.Remove())
 }
 
 // dropSpool leaves the spool to a later session, or removes it when the transfer has

@@ -2,7 +2,6 @@ package helper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -12,28 +11,6 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
-
-// subject is o as the log of an undo has it.
-func subject(o *device.Object) recovery.Subject {
-	lasting, _ := o.IDs()
-	return recovery.Subject{Path: o.Path(), IDs: lasting, File: o.Info().Kind == device.File, Size: o.Info().Size}
-}
-
-// logDir is a directory that the client names for a log, when the policy allows it
-// and it is one.
-func (s *session) logDir(dir string) (string, error) {
-	dir, err := s.policy.check(dir, true)
-	if err == nil {
-		err = device.MayKeep(dir)
-	}
-	switch {
-	case errors.Is(err, device.ErrNotFound):
-		return "", wire.Errorf(wire.CodeRefused, "%s: the directory for what is kept does not exist: make it first, on a disk of this host", dir)
-	case err != nil:
-		return "", fmt.Errorf("the directory for what is kept: %w", err)
-	}
-	return dir, nil
-}
 
 // openTarget opens a target, and the log of what is about to be overwritten where
 // one is wanted. A new image has none: there is nothing to be kept.
@@ -45,6 +22,9 @@ func (s *session) openTarget(r *request, path string, m *wire.Open, w device.Wri
 			return nil, nil, err
 		}
 		w.Prepare = func(o *device.Object) (err error) {
+			if err := o.Apart(dir); err != nil {
+				return err
+			}
 			if !s.leads {
 				s.undo, err = recovery.Join(dir, subject(o))
 				return err
@@ -168,19 +148,7 @@ func (s *session) undoTransfer(r *request) error {
 	if err != nil {
 		return err
 	}
-	dir, err := s.logDir(m.Dir)
-	if err != nil {
-		return err
-	}
-	if s.open != nil {
-		return wire.Errorf(wire.CodeProtocol, "protocol error: %s is still open", s.open.Path())
-	}
-	info, err := device.Stat(m.Path)
-	if err != nil {
-		return err
-	}
-	kind := info.Kind
-	o, err := device.OpenWrite(m.Path, device.WriteOptions{Size: info.Size, Seen: &kind, Guard: s.policy.guard(m.Path)})
+	o, dir, err := s.openLogged(m.Path, m.Dir)
 	if err != nil {
 		return err
 	}
@@ -193,14 +161,22 @@ func (s *session) undoTransfer(r *request) error {
 		last = time.Now()
 		return s.w.Write(&wire.Progress{Done: done})
 	})
+	if isGone(&m.Which, back, err) {
+		return s.w.Write(logGone())
+	}
 	if err != nil {
 		return err
 	}
 	defer back.Close()
+	if err := s.skipped(back); err != nil {
+		return err
+	}
 	back.Force = m.Force
 	state := stateOf(back)
-	if err := bringBack(r.ctx, o, back, m.Check); err != nil {
-		return err
+	if !m.Look {
+		if err := bringBack(r.ctx, o, back, m.Check); err != nil {
+			return err
+		}
 	}
 	return s.w.Write(outcome(back, state))
 }
@@ -242,7 +218,7 @@ func outcome(r *recovery.Restore, state string) *wire.Properties {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	sub := r.Subject()
 	return &wire.Properties{Properties: []wire.Property{
-		{Key: "log", Value: r.Log()[max(0, len(r.Log())-wire.MaxName):]},
+		{Key: "log", Value: tail(r.Log())},
 		{Key: "begun", Value: sub.Begun.UTC().Format(time.RFC3339)},
 		{Key: "copy", Value: state},
 		{Key: "size", Value: number(sub.Size)},

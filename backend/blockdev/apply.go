@@ -8,7 +8,6 @@ import (
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/operations"
 
-	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -116,28 +115,21 @@ func (f *Fs) recover(ctx context.Context, arg []string, opt map[string]string) (
 	if err != nil {
 		return nil, err
 	}
-	req := &wire.Recover{Dir: f.opt.Spool}
+	req := &wire.Recover{}
 	req.Path = at.path
-	if dir, ok := opt["dir"]; ok {
-		req.Dir = dir
-	}
-	if !strings.HasPrefix(req.Dir, "/") {
-		return nil, refuse("%s: the directory of the spool is %q: name it with -o dir=DIR, an absolute path on the host", at, req.Dir)
+	if req.Dir, err = logDir(at, opt, f.opt.Spool, "spool"); err != nil {
+		return nil, err
 	}
 	if operations.SkipDestructive(ctx, at, "recover") {
 		return nil, nil
 	}
-	var found []wire.Property
-	err = at.with(ctx, func(s *host.Session) error {
-		found, err = s.Undo(ctx, req, func(done int64) { fs.Infof(nil, "%s: %v read", at, fs.SizeSuffix(done)) })
-		return err
-	})
+	w := &withLog{at, f.newObject(arg[0], wire.Entry{}), func(which wire.Which) wire.Message {
+		req.Which = which
+		return req
+	}}
+	found, err := w.do(ctx)
 	if err != nil {
 		return nil, explain(err)
 	}
-	out := map[string]string{"host": at.host.String(), "name": arg[0]}
-	for _, p := range found {
-		out[p.Key] = p.Value
-	}
-	return out, nil
+	return map[string]string{"host": at.host.String(), "name": arg[0], "content": found["content"]}, nil
 }

@@ -367,7 +367,7 @@ func (d *delivering) stripes(ctx context.Context, l *lease) error {
 		}
 		d.parts.finish(p)
 		d.resume.progress()
-		d.report.add(res)
+		d.report.settle(p.Range, res)
 	}
 }
 
@@ -386,7 +386,7 @@ func (d *delivering) patch(i int64, m *wire.Patch) error {
 
 // reopen opens the target again.
 func (d *delivering) reopen(ctx context.Context) error {
-	void, err := d.t.reopen(ctx)
+	void, err := d.t.reopen(ctx, d.report)
 	if void {
 		d.parts.forget()
 		d.report.forget()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/fserrors"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
@@ -139,7 +140,7 @@ func (w *chunkWriter) WriteChunk(ctx context.Context, n int, reader io.ReadSeeke
 		w.fail(err)
 		return 0, classify(err)
 	}
-	w.report.add(res)
+	w.report.settle(r, res)
 	return length, nil
 }
 
@@ -215,11 +216,21 @@ func (w *chunkWriter) Close(ctx context.Context) error {
 		return nil
 	}
 	defer w.t.endReceipt()
-	err := w.t.commit(ctx, w.src, w.report)
+	complete := func(ctx context.Context) error { return w.t.commit(ctx, w.src, w.report) }
+	err := newResume(w.t.o).run(ctx, complete, w.reopen)
 	if err != nil {
 		w.t.around.finish(false)
 	}
 	return classify(err)
+}
+
+// reopen opens the target again, of which all is written.
+func (w *chunkWriter) reopen(ctx context.Context) error {
+	void, err := w.t.reopen(ctx, w.report)
+	if err == nil && void {
+		return fserrors.RetryError(errUnread)
+	}
+	return err
 }
 
 // Abort leaves what existed as it is now.

@@ -10,6 +10,7 @@ import (
 	"github.com/rclone/rclone/fs"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -20,8 +21,9 @@ type report struct {
 	gaps  gaps         // of the source
 
 	mu   sync.Mutex
-	res  host.Result // hold mu
-	live []*lease    // at work; hold mu
+	res  host.Result           // hold mu
+	held map[int64]heldContent // what the target got, by offset; hold mu
+	live []*lease              // at work; hold mu
 }
 
 // join counts what crosses the network for leases until left is called, which must
@@ -65,11 +67,35 @@ func (r *report) add(res *host.Result) {
 	r.res.Add(res)
 }
 
+// settle is add for a range that the target now holds.
+func (r *report) settle(of block.Range, res *host.Result) {
+	r.add(res)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		r.held = map[int64]heldContent{}
+	}
+	r.held[of.Offset] = heldContent{of, res.Receiver.Root}
+}
+
+// heldContent is a range of a target, and the root of what it holds.
+type heldContent struct {
+	block.Range
+	root block.Digest
+}
+
+// contents are all ranges that are settled.
+func (r *report) contents() []heldContent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.held))
+}
+
 // forget drops the counters of what is done again.
 func (r *report) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.res = host.Result{}
+	r.res, r.held = host.Result{}, nil
 	r.gaps.forget(0)
 }
 

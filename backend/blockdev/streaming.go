@@ -64,14 +64,14 @@ func (s *streaming) pieces(ctx context.Context, l *lease) error {
 			return err
 		}
 		s.resume.progress()
+		s.report.settle(x.span(), res)
 		s.kept.finish(x)
-		s.report.add(res)
 	}
 }
 
 // reopen opens the target again.
 func (s *streaming) reopen(ctx context.Context) error {
-	void, err := s.t.reopen(ctx)
+	void, err := s.t.reopen(ctx, s.report)
 	if err == nil && void && s.kept.sent() {
 		return fserrors.RetryError(errUnread)
 	}

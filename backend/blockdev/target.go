@@ -146,6 +146,9 @@ type target struct {
 	around *user      // hooks
 
 	receipt *receipting // nil when none is wanted
+
+	asked bool // the helper was asked to complete the target, and may have done it
+	done  bool // it has
 }
 
 // openTarget opens o for a source of size bytes. The helper refuses here, before
@@ -218,9 +221,9 @@ func (t *target) claim(ctx context.Context) (*lease, error) {
 // reopen opens the target again where its connection was lost, under a new claim:
 // the old one must be gone before, and who knew it may not write any more. void
 // tells that what was done must be done again.
-func (t *target) reopen(ctx context.Context) (void bool, err error) {
+func (t *target) reopen(ctx context.Context, report *report) (void bool, err error) {
 	old := t.lead
-	if old.usable() {
+	if t.done || old.usable() {
 		return false, nil
 	}
 	old.release()
@@ -234,7 +237,12 @@ func (t *target) reopen(ctx context.Context) (void bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if void, err = t.same(again, len(req.Pins) > 0); err != nil {
+	void, err = t.same(again, len(req.Pins) > 0)
+	if t.isRenamed(ctx, void || err != nil, report) {
+		again.close()
+		return false, nil
+	}
+	if err != nil {
 		again.release()
 		return false, err
 	}
@@ -297,29 +305,6 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 		t.keep(l)
 	}
 	return l, err
-}
-
-// commit completes the target, which now has the content of src, and looks at
-// what it has become. When that fails the hook waits: a lost connection may come back.
-// A target with places that could not be read is none to be used by a hook.
-func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) (err error) {
-	defer t.lead.release()
-	end := &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()}
-	if err := t.lead.s.End(ctx, end); err != nil {
-		return err
-	}
-	entry, err := t.lead.s.Stat(ctx, t.at.path)
-	if err != nil {
-		return err
-	}
-	entry.ID = identity(t.lead.s, entry)
-	t.o.entry = entry
-	report.log(t.o, t.before)
-	outcome := report.outcome()
-	outcome.Receipt, err = t.writeReceipt(ctx, report)
-	planOf(ctx).done(outcome)
-	t.around.finish(err == nil && outcome.Unreadable.Count == 0)
-	return err
 }
 
 // abort ends a transfer that failed with err: what existed stays as it is now, a

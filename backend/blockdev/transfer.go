@@ -169,7 +169,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 		}
 		c.parts.finish(p)
 		c.journal.finish(p.Range)
-		c.report.add(res)
+		c.report.settle(p.Range, res)
 		c.report.gaps.join(&found)
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
 			together = min(2*together, mostTogether)
@@ -196,7 +196,7 @@ func (c *copying) reopen(ctx context.Context) error {
 		}
 		c.source = again
 	}
-	lost, err := c.t.reopen(ctx)
+	lost, err := c.t.reopen(ctx, c.report)
 	if anew || lost {
 		c.parts.forget()
 		c.journal.forget()

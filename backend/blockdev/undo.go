@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/operations"
 
-	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -71,13 +69,10 @@ func (f *Fs) undo(ctx context.Context, arg []string, opt map[string]string) (any
 	if err != nil {
 		return nil, err
 	}
-	req := &wire.Undo{Dir: f.opt.Undo}
+	req := &wire.Undo{}
 	req.Path = at.path
-	if dir, ok := opt["dir"]; ok {
-		req.Dir = dir
-	}
-	if !strings.HasPrefix(req.Dir, "/") {
-		return nil, refuse("%s: the directory of the log is %q: name it with -o dir=DIR, an absolute path on the host", at, req.Dir)
+	if req.Dir, err = logDir(at, opt, f.opt.Undo, "log"); err != nil {
+		return nil, err
 	}
 	for name, to := range map[string]*bool{"check": &req.Check, "force": &req.Force} {
 		if *to, err = flag(opt, name); err != nil {
@@ -87,33 +82,25 @@ func (f *Fs) undo(ctx context.Context, arg []string, opt map[string]string) (any
 	if !req.Check && operations.SkipDestructive(ctx, at, "undo the last copy to it") {
 		return nil, nil
 	}
-	var found []wire.Property
-	err = at.with(ctx, func(s *host.Session) error {
-		found, err = s.Undo(ctx, req, func(done int64) { fs.Infof(nil, "%s: %v read", at, fs.SizeSuffix(done)) })
-		return err
-	})
+	w := &withLog{at, f.newObject(arg[0], wire.Entry{}), func(which wire.Which) wire.Message {
+		req.Which = which
+		return req
+	}}
+	var found map[string]string
+	if req.Check {
+		found, err = w.look(ctx, wire.Which{})
+	} else {
+		found, err = w.do(ctx)
+	}
 	if err != nil {
 		return nil, explain(err)
 	}
-	u := &undone{Host: at.host.String(), Name: arg[0], Undone: !req.Check}
-	for _, p := range found {
-		n, _ := strconv.ParseInt(p.Value, 10, 64)
-		switch p.Key {
-		case "log":
-			u.Log = p.Value
-		case "begun":
-			u.Begun = p.Value
-		case "copy":
-			u.Copy = p.Value
-		case "size":
-			u.Size = n
-		case "kept":
-			u.Kept = n
-		case "written":
-			u.Written = n
-		}
+	number := func(key string) int64 {
+		n, _ := strconv.ParseInt(found[key], 10, 64)
+		return n
 	}
-	return u, nil
+	return &undone{Host: at.host.String(), Name: arg[0], Log: found["log"], Begun: found["begun"], Copy: found["copy"],
+		Size: number("size"), Kept: number("kept"), Written: number("written"), Undone: !req.Check}, nil
 }
 
 // flag is an option that is true when it has no value.

@@ -29,6 +29,7 @@ type Relay struct {
 	upward   atomic.Bool  // the last bytes went up
 	oneWay   atomic.Int64 // delay of each direction in nanoseconds
 	rate     atomic.Int64 // bytes per second of each direction of each connection, 0 for no limit
+	muted    atomic.Bool  // what servers say is lost
 	cutAt    atomic.Int64 // Total at which the connections are cut once, 0 for never
 
 	mu      sync.Mutex
@@ -125,6 +126,10 @@ func (r *Relay) Refuse(on bool) {
 	defer r.mu.Unlock()
 	r.refuse = on
 }
+
+// Mute loses all that servers say from now on, while clients are heard, until it is called with false. Connections that
+// it is called for are of no more use: Cut them.
+func (r *Relay) Mute(on bool) { r.muted.Store(on) }
 
 // Stall stops all bytes while the connections stay open, until it is called with false.
 func (r *Relay) Stall(on bool) {
@@ -234,7 +239,9 @@ func (r *Relay) pass(dst, src net.Conn, count *atomic.Int64) {
 	})
 	ok := true
 	for p := range parcels {
-		ok = ok && r.deliver(dst, p)
+		if count != &r.down || !r.muted.Load() {
+			ok = ok && r.deliver(dst, p)
+		}
 		if !ok {
 			src.Close() // ends the reader, whose remaining parcels are dropped
 		}

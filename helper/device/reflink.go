@@ -87,9 +87,10 @@ func cloneOf(image *Object, real string, w WriteOptions) (*Object, error) {
 	return nil, refuse(ErrBusy, "open", real, "its partial file %s keeps changing: another copy is writing it", partial)
 }
 
-// cloned makes o a clone of image, and sees that it may get its owner and mode: at the
-// end would be late. Until then only its owner reads it.
+// cloned makes o a clone of image, and sees that it may get its owner, mode and
+// attributes: at the end would be late. Until then only its owner reads it.
 func (o *Object) cloned(image *Object, fi os.FileInfo, stamp string) error {
+	likeFlags(o.f, image.f)
 	if err := cloneFile(o.f, image.f); err != nil {
 		return refuse(ErrUnsupported, "clone", image.path, "apply = reflink, but its file system cannot clone files, as XFS and Btrfs do: leave it out (%v)", bare(err))
 	}
@@ -97,10 +98,11 @@ func (o *Object) cloned(image *Object, fi os.FileInfo, stamp string) error {
 	if err != nil {
 		return fail("stat", o.path, err)
 	}
-	if err := o.resemble(fi); err != nil {
-		return refuse(ErrRefused, "clone", image.path, "the clone cannot get owner and mode of the image (%v): run the helper as root or as the owner, or leave apply = reflink out", bare(err))
+	if err := o.resemble(image.f, fi); err != nil {
+		return refuse(ErrRefused, "clone", image.path, "the clone cannot get owner, mode and attributes of the image (%v): run the helper as root or as the owner, or leave apply = reflink out", bare(err))
 	}
-	if err := o.resemble(own); err != nil {
+	dropACL(o.f)
+	if err := o.own(own); err != nil {
 		return err
 	}
 	if err := dataSync(o.f); err != nil { // before the stamp says that it is a clone
@@ -112,8 +114,17 @@ func (o *Object) cloned(image *Object, fi os.FileInfo, stamp string) error {
 	return nil
 }
 
-// resemble gives o the owner and mode of another file.
-func (o *Object) resemble(fi os.FileInfo) error {
+// resemble gives o the owner, mode and extended attributes of another file, labels and
+// access control lists among them.
+func (o *Object) resemble(like *os.File, fi os.FileInfo) error {
+	if err := o.own(fi); err != nil {
+		return err
+	}
+	return fail("set the attributes of", o.path, likeAttributes(o.f, like))
+}
+
+// own gives o an owner and mode.
+func (o *Object) own(fi os.FileInfo) error {
 	if err := chown(o.f, fi); err != nil {
 		return fail("set the owner of", o.path, err)
 	}
@@ -151,8 +162,8 @@ func (o *Object) begin(w WriteOptions, have int64) error {
 	return nil
 }
 
-// adopt gives the clone owner and mode of the image that it replaces, if that is
-// still there.
+// adopt gives the clone owner, mode and attributes of the image that it replaces, if
+// that is still there.
 func (o *Object) adopt() error {
 	if o.clone.of == nil {
 		return nil
@@ -162,7 +173,10 @@ func (o *Object) adopt() error {
 		return refuse(ErrRefused, "rename", o.final, "was replaced while it was copied: the copy is kept as %s", o.path)
 	}
 	removeStamp(o.f)
-	return o.resemble(o.clone.fi)
+	if err := o.resemble(o.clone.of, o.clone.fi); err != nil {
+		return err
+	}
+	return fail("sync", o.path, o.f.Sync())
 }
 
 // close lets go of the image.

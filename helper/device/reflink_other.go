@@ -14,3 +14,9 @@ func setStamp(*os.File, string) error { return errors.ErrUnsupported }
 func getStamp(*os.File) (string, error) { return "", errors.ErrUnsupported }
 
 func removeStamp(*os.File) {}
+
+func likeFlags(_, _ *os.File) {}
+
+func likeAttributes(_, _ *os.File) error { return nil }
+
+func dropACL(*os.File) {}

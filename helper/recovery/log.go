@@ -207,17 +207,21 @@ func (l *Log) append(b []byte) error {
 	return full(l.path, err)
 }
 
-// full names what is to be done when there is no space at path.
+// full says what a log that cannot be written means, and names what is to be done when
+// there is no space at path.
 func full(path string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		state := ""
-		switch filepath.Ext(path) {
-		case undoSuffix:
-			state = "nothing was overwritten that is not kept, so undo is possible; "
-		case spoolSuffix:
-			state = "the target is as it was; "
-		}
+	state := ""
+	switch filepath.Ext(path) {
+	case undoSuffix:
+		state = "nothing was overwritten that is not kept, so undo is possible; "
+	case spoolSuffix:
+		state = "the target is as it was; "
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%s: %w: %smake space there and run the same command again", path, ErrSpace, state)
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: %w: %slook at the disk of the log", ErrIO, err, state)
 	}
 	return err
 }

@@ -41,6 +41,7 @@ var (
 	ErrDiffers = errors.New("the target is not in the state that the log belongs to")
 	ErrUndoing = errors.New("an undo was begun and not completed")
 	ErrSpace   = errors.New("no space left for the log")
+	ErrIO      = errors.New("the log cannot be written")
 
 	// ErrCommitted is a spool that is to be applied, and belongs to another transfer.
 	ErrCommitted = errors.New("an earlier copy was committed and not applied to its end, so the target may be partly updated")

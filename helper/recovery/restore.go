@@ -109,6 +109,9 @@ func (r *Restore) Close() error { return r.log.close() }
 // Log is the file of the log.
 func (r *Restore) Log() string { return r.log.path }
 
+// Notices are what there is to say of its directory.
+func (r *Restore) Notices() []string { return r.skipped }
+
 // Subject is the target as the log has it.
 func (r *Restore) Subject() Subject { return *r.subject }
 

@@ -160,6 +160,7 @@ func TestMessage_Err(t *testing.T) {
 		{"directory is long", &Open{path: path{"/a"}, Write: true, Undo: long(MaxPath + 1)}, ErrTooLong},
 		{"no directory", &Undo{path: path{"/a"}}, ErrInvalid}, {"no path", &Undo{Dir: "/u"}, ErrInvalid},
 		{"directory is long", &Undo{path: path{"/a"}, Dir: long(MaxPath + 1)}, ErrTooLong},
+		{"name is long", &Recover{path: path{"/a"}, Dir: "/u", Which: Which{Log: long(MaxName + 1)}}, ErrTooLong},
 		{"reading to verify", &Open{path: path{"/a"}, Verify: VerifyFull}, ErrInvalid},
 		{"unknown way to zero", &Open{path: path{"/a"}, Write: true, Zero: 3}, ErrInvalid},
 		{"offset is negative", &Read{Offset: -1, Length: 2, Window: 1}, ErrInvalid},

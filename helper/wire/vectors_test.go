@@ -72,8 +72,8 @@ var vectors = []vector{
 	{&Receive{span{Length: 2, BlockSize: 512, Window: 2, Compare: true}}, u64zero + int2 + "\x00\x00\x02\x00" + int2 + "\x01"},
 	{&Root{Offset: 1 << 20, Length: 2, BlockSize: 512}, int1M + int2 + "\x00\x00\x02\x00"},
 	{&Describe{path{"/a"}, true}, "\x00\x02/a\x01"},
-	{&Recover{path{"/a"}, "/s"}, "\x00\x02/a\x00\x02/s"},
-	{&Undo{path{"/a"}, "/u", true, true}, "\x00\x02/a\x00\x02/u\x01\x01"},
+	{&Recover{path{"/a"}, "/s", Which{true, "l"}}, "\x00\x02/a\x00\x02/s\x01\x00\x01l"},
+	{&Undo{path{"/a"}, "/u", true, true, Which{false, "l"}}, "\x00\x02/a\x00\x02/u\x01\x01\x00\x00\x01l"},
 	{&Ping{Bytes: 1 << 20}, int1M},
 
 	{&Entries{[]Entry{testEntry, {Kind: KindFile, ReadOnly: true, ModTime: 2}}},
