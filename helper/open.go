@@ -50,6 +50,7 @@ func (s *session) openObject(r *request) error {
 	}
 	o.ReadPast(directModes[m.Direct])
 	s.open, s.writing, s.verify, s.salvage = o, m.Write, m.Verify, salvage(o, m.ReadErrors)
+	s.received, s.witness = false, nil
 	for _, n := range slices.Concat(o.Notices(), more) {
 		if err := s.w.Write(&wire.Notice{Text: wire.Clip(n)}); err != nil {
 			return err
@@ -118,6 +119,9 @@ func (s *session) closeObject(r *request) error {
 	case m.Commit:
 		return s.endUndo(o, func() error { return s.commit(o, &m) })
 	default:
+		if err := s.attest(o); err != nil {
+			s.tell(err.Error())
+		}
 		return o.Abort()
 	}
 }
@@ -139,6 +143,7 @@ func (s *session) abandon() {
 	s.dropUndo()
 	_ = s.dropSpool(false)
 	if s.open != nil {
+		_ = s.attest(s.open) // nobody is there to be told
 		s.open.Close()
 		s.open = nil
 	}
@@ -198,6 +203,7 @@ func (s *session) receive(r *request) error {
 	if err != nil {
 		return err
 	}
+	s.received = true
 	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
 		return err
 	}
