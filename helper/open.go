@@ -8,6 +8,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/witness"
 )
 
 var zeroModes = map[wire.Zeroing]device.ZeroMode{
@@ -109,6 +110,13 @@ func (s *session) closeObject(r *request) error {
 	defer s.release()
 	defer s.dropUndo()
 	defer s.dropSpool(true)
+	if writing && !s.leads {
+		witness.Follow(o)
+	}
+	if m.Commit {
+		s.witness.Drop()
+		s.witness = nil
+	}
 	switch {
 	case o == nil:
 		return nil
@@ -143,6 +151,9 @@ func (s *session) abandon() {
 	s.dropUndo()
 	_ = s.dropSpool(false)
 	if s.open != nil {
+		if s.writing && !s.leads {
+			witness.Follow(s.open)
+		}
 		_ = s.attest(s.open) // nobody is there to be told
 		s.open.Close()
 		s.open = nil

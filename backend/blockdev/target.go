@@ -146,6 +146,7 @@ type target struct {
 	around *user      // hooks
 
 	receipt *receipting // nil when none is wanted
+	closed  func()      // called when it was given up; may be nil
 }
 
 // openTarget opens o for a source of size bytes. The helper refuses here, before
@@ -333,6 +334,9 @@ func (t *target) abort(err error) {
 		t.lead.release()
 	}
 	t.lead.close()
+	if t.closed != nil {
+		t.closed()
+	}
 	t.around.finish(false)
 }
 

@@ -20,16 +20,16 @@ const (
 	stampLimit = time.Second // for the clock to pass a stamp
 )
 
-// fileFacts are the facts of a file. When they come, the tick of its stamp has passed,
+// fileFacts are the facts of a file, and its stamp. When they come, the tick of its stamp has passed,
 // so that a later change has another one; and it was made durable after that, so that
 // whoever has a page of it mapped must come by the file system to change it.
-func fileFacts(f *os.File, path string) ([]Fact, error) {
+func fileFacts(f *os.File, path string) (facts []Fact, stamp int64, err error) {
 	var fs unix.Statfs_t
 	if err := withFD(f, func(fd uintptr) error { return unix.Fstatfs(int(fd), &fs) }); err != nil {
-		return nil, fail("stat", path, err)
+		return nil, 0, fail("stat", path, err)
 	}
 	if !stamping[int64(fs.Type)] {
-		return nil, cannotWitness(path, "its file system is none of ext4, xfs and btrfs, whose times are known to tell each change")
+		return nil, 0, cannotWitness(path, "its file system is none of ext4, xfs and btrfs, whose times are known to tell each change")
 	}
 	for range stampTries {
 		before, err := fileStamp(f)
@@ -37,30 +37,30 @@ func fileFacts(f *os.File, path string) ([]Fact, error) {
 			err = passTick(before.Ctim, path)
 		}
 		if err != nil {
-			return nil, fail("stat", path, err)
+			return nil, 0, fail("stat", path, err)
 		}
 		if before, err = fileStamp(f); err != nil {
-			return nil, fail("stat", path, err)
+			return nil, 0, fail("stat", path, err)
 		}
 		if now := coarse(); before.Ctim.Nano() >= now {
 			continue // changed again
 		}
 		if err := f.Sync(); err != nil {
-			return nil, fail("sync", path, err)
+			return nil, 0, fail("sync", path, err)
 		}
 		after, err := fileStamp(f)
 		if err != nil {
-			return nil, fail("stat", path, err)
+			return nil, 0, fail("stat", path, err)
 		}
 		if before.Ctim == after.Ctim && before.Mtim == after.Mtim && before.Size == after.Size {
 			dev := numberOf(after.Dev)
 			return []Fact{
 				{"the file " + path, fmt.Sprintf("%d on %s, disk number %s, of %d bytes", after.Ino, dev, host.diskseq(dev), after.Size)},
 				{"the time of " + path, fmt.Sprintf("%d.%09d, content %d.%09d", after.Ctim.Sec, after.Ctim.Nsec, after.Mtim.Sec, after.Mtim.Nsec)},
-			}, nil
+			}, after.Ctim.Nano(), nil
 		}
 	}
-	return nil, cannotWitness(path, "somebody writes to it all the time")
+	return nil, 0, cannotWitness(path, "somebody writes to it all the time")
 }
 
 func fileStamp(f *os.File) (st unix.Stat_t, err error) {

@@ -33,31 +33,30 @@ const (
 // Each is in it for a way to write that the others do not show. What lies in a page cache
 // moves no counter, so all caches are synced first. Another boot, disk or place of a
 // partition, another table of the device mapper, make another device of the same name.
-func (o *Object) Facts() (facts []Fact, unseen string, err error) {
+func (o *Object) Facts() (*Account, error) {
 	switch {
 	case o.follower || !o.write:
-		return nil, "", cannotWitness(o.path, "is not open as the target of a transfer")
+		return nil, cannotWitness(o.path, "is not open as the target of a transfer")
 	case o.forced:
-		return nil, "", cannotWitness(o.path, "is written by force, so others may write to it meanwhile")
+		return nil, cannotWitness(o.path, "is written by force, so others may write to it meanwhile")
 	}
 	// Also when nothing was written here: others share the cache.
 	if err := fail("sync", o.path, errors.Join(dataSync(o.f), o.Sync())); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	facts = []Fact{{"boot", text(host.proc, "sys/kernel/random/boot_id")}, {"seconds asleep", asleep()}}
-	if facts[0].Value == "" {
-		return nil, "", cannotWitness(o.path, "the boot is not known: %s is not mounted", host.proc)
+	a := &Account{Facts: []Fact{{"boot", text(host.proc, "sys/kernel/random/boot_id")}, {"seconds asleep", asleep()}}}
+	if a.Facts[0].Value == "" {
+		return nil, cannotWitness(o.path, "the boot is not known: %s is not mounted", host.proc)
 	}
-	if o.info.Kind != Block {
-		if uses := host.uses(o.info.ID); len(uses) > 0 {
-			return nil, "", cannotWitness(o.path, "%s", uses[0])
-		}
-		more, err := fileFacts(o.f, o.path)
-		return append(facts, more...), "", err
+	if n, ok := deviceNumber(o.info.ID); ok {
+		return a, host.facts(a, n)
 	}
-	n, _ := deviceNumber(o.info.ID)
-	more, unseen, err := host.facts(n)
-	return append(facts, more...), unseen, err
+	if uses := host.uses(o.info.ID); len(uses) > 0 {
+		return nil, cannotWitness(o.path, "%s", uses[0])
+	}
+	facts, stamp, err := fileFacts(o.f, o.path)
+	a.Facts, a.Stamp, a.Stamped = append(a.Facts, facts...), stamp, o.path
+	return a, err
 }
 
 // asleep is how long the host was suspended since its boot: disks are known to be taken
@@ -70,8 +69,8 @@ func asleep() string {
 	return strconv.FormatInt((boot.Nano()-awake.Nano())/int64(time.Second), 10)
 }
 
-// facts are those of a device.
-func (k kernel) facts(n number) ([]Fact, string, error) {
+// facts adds those of a device.
+func (k kernel) facts(a *Account, n number) error {
 	var before []Fact
 	for end := time.Now().Add(countersLimit); ; time.Sleep(countersStill) {
 		l := &layers{kernel: k, seen: map[string]bool{}}
@@ -80,14 +79,16 @@ func (k kernel) facts(n number) ([]Fact, string, error) {
 			err = l.target(dir)
 		}
 		if err != nil {
-			return nil, "", err
+			return err
 		}
 		// The first time may have synced what the counters then show.
 		if before != nil && slices.Equal(before, l.facts) && l.writing == "" {
-			return l.facts, strings.Join(l.unseen, "; "), nil
+			a.Facts, a.Unseen = append(a.Facts, l.facts...), strings.Join(l.unseen, "; ")
+			a.Stamp, a.Stamped = l.stamp.UnixNano(), l.stamped
+			return nil
 		}
 		if time.Now().After(end) {
-			return nil, "", cannotWitness("/dev/"+filepath.Base(dir), "somebody writes to it all the time%s", l.writing)
+			return cannotWitness("/dev/"+filepath.Base(dir), "somebody writes to it all the time%s", l.writing)
 		}
 		before = l.facts
 	}
@@ -100,6 +101,9 @@ type layers struct {
 	facts   []Fact
 	unseen  []string
 	writing string // who is in the middle of a write
+
+	stamp   time.Time // of the node that was written to last
+	stamped string    // that one
 }
 
 // target is add for the device that is written itself: nothing may be built on it.
@@ -281,10 +285,12 @@ func (l *layers) sync(dir string, depth int) error {
 	if f == nil {
 		return cannotWitness("/dev/"+name, "cannot be opened, so what is in its cache cannot be made durable")
 	}
-	err := dataSync(f)
-	f.Close()
-	if err != nil {
+	fi, err := f.Stat() // before what is written from now on, which will be counted
+	if err = errors.Join(err, dataSync(f), f.Close()); err != nil {
 		return fail("sync", "/dev/"+name, err)
+	}
+	if t := fi.ModTime(); t.After(l.stamp) {
+		l.stamp, l.stamped = t, f.Name()
 	}
 	for _, h := range holders(dir) {
 		if depth == mostAbove {
@@ -330,7 +336,7 @@ func (l *layers) loop(name, dir string) error {
 	if err := withFD(f, func(fd uintptr) error { return unix.Fstat(int(fd), &st) }); err != nil || st.Ino != info.Inode || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return cannotWitness("/dev/"+name, "%s is not the file behind it any more", path)
 	}
-	facts, err := fileFacts(f, path)
+	facts, _, err := fileFacts(f, path) // which is stamped when what we wrote is synced
 	l.facts = append(l.facts, facts...)
 	return err
 }

@@ -11,12 +11,12 @@ import (
 const Witnesses = false
 
 // Facts are not known on this system.
-func (o *Object) Facts() ([]Fact, string, error) {
-	return nil, "", cannotWitness(o.path, "%s does not tell whether anybody has written to it", runtime.GOOS)
+func (o *Object) Facts() (*Account, error) {
+	return nil, cannotWitness(o.path, "%s does not tell whether anybody has written to it", runtime.GOOS)
 }
 
 // Seal is for what Facts cannot do here.
 func (o *Object) Seal(time.Duration) error {
-	_, _, err := o.Facts()
+	_, err := o.Facts()
 	return err
 }

@@ -59,29 +59,54 @@ func private(dirs ...string) error {
 	return nil
 }
 
-// read reads a record of this user.
+// read reads a record.
 func read(file string) (r record, err error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	text, err := readOwn(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return r, errNone
 	}
 	if err != nil {
 		return r, err
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return r, err
-	}
-	st := fi.Sys().(*syscall.Stat_t)
-	if !fi.Mode().IsRegular() || int(st.Uid) != os.Geteuid() || st.Nlink != 1 || fi.Mode().Perm()&0o022 != 0 {
-		return r, fmt.Errorf("%s: is no file that only this user can write to", file)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, mostRecord))
-	if err != nil {
-		return r, err
-	}
 	return decode(text)
+}
+
+// readOwn reads a file that only this user can write to.
+func readOwn(file string) ([]byte, error) {
+	f, err := openOwn(file, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, mostRecord))
+}
+
+// openOwn opens a file that only this user can write to.
+func openOwn(file string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(file, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil {
+		st := fi.Sys().(*syscall.Stat_t)
+		if !fi.Mode().IsRegular() || int(st.Uid) != os.Geteuid() || st.Nlink != 1 || fi.Mode().Perm()&0o022 != 0 {
+			err = fmt.Errorf("%s: is no file that only this user can write to", file)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// note adds to a file, where there is one.
+func note(file, text string) {
+	if f, err := openOwn(file, os.O_WRONLY|os.O_APPEND); err == nil {
+		_, _ = f.WriteString(text) // without it there is no record
+		f.Close()
+	}
 }
 
 func remove(file string) error {

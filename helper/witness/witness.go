@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,8 +26,9 @@ type Run [16]byte
 // Target is what is told of a target; a [device.Object] that leads the writing of it.
 type Target interface {
 	Key() string
-	Facts() (facts []device.Fact, unseen string, err error)
+	Facts() (*device.Account, error)
 	Seal(limit time.Duration) error
+	LastWrite() int64
 }
 
 // followerTime is how long the streams of a transfer that ends have to end too.
@@ -34,9 +36,13 @@ const followerTime = 20 * time.Second
 
 // Witness is for one run.
 type Witness struct {
-	run  Run
-	file string
+	run   Run
+	file  string
+	begun int64 // nanoseconds since 1970
 }
+
+// writes is the file in which the followers note when they have written last.
+func writes(file string) string { return file + ".writes" }
 
 // Found is what the record of the run before says.
 type Found struct {
@@ -58,31 +64,76 @@ func Begin(t Target, run Run) (*Witness, *Found, error) {
 	if err := remove(file); err != nil { // what it says is about to be untrue
 		return nil, nil, err
 	}
-	facts, unseen, err := t.Facts()
+	begun := time.Now().UnixNano()
+	now, err := t.Facts()
+	if err == nil {
+		err = store(writes(file), nil)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	w, f := &Witness{run, file}, &Found{Unseen: unseen}
+	w, f := &Witness{run, file, begun}, &Found{Unseen: now.Unseen}
 	switch {
 	case readErr != nil:
 		f.Doubt = readErr.Error()
 	default:
-		f.Since, f.Doubt = compare(before, facts)
+		f.Since, f.Doubt = compare(before, now.Facts)
 	}
 	return w, f, nil
 }
 
 // End keeps the record of the run, when nothing of it will be written any more, and the
-// claim on the target is still held.
+// claim on the target is still held. There is none when somebody else has written since
+// the transfer did so last: whoever has interrupted it may think that it is over.
 func (w *Witness) End(t Target) error {
+	defer w.Drop()
 	if err := t.Seal(followerTime); err != nil {
 		return err
 	}
-	facts, _, err := t.Facts()
+	now, err := t.Facts()
 	if err != nil {
 		return err
 	}
-	return store(w.file, encode(w.run, facts))
+	last, err := lastOf(writes(w.file))
+	if err != nil {
+		return err
+	}
+	if ours := max(last, w.begun, t.LastWrite()); now.Stamp > ours {
+		return fmt.Errorf("%s: somebody has written to it after the transfer did so last", now.Stamped)
+	}
+	return store(w.file, encode(w.run, now.Facts))
+}
+
+// Drop ends a run of which no record is kept. A nil Witness has nothing to drop.
+func (w *Witness) Drop() {
+	if w != nil {
+		_ = remove(writes(w.file))
+	}
+}
+
+// Follow notes when a follower has written last, before it gives up its claim, for the
+// leader to know. One that does not come to it leaves a stamp that the leader does not
+// know, and so no record.
+func Follow(t Target) {
+	if dir, err := stateDir(); err == nil && t.LastWrite() > 0 {
+		note(writes(dir+"/"+t.Key()), fmt.Sprintf("%d\n", t.LastWrite()))
+	}
+}
+
+// lastOf is the last of the times that followers have noted.
+func lastOf(file string) (last int64, err error) {
+	text, err := readOwn(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		at, err := strconv.ParseInt(strings.TrimSuffix(line, "\n"), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: is damaged", file)
+		}
+		last = max(last, at)
+	}
+	return last, nil
 }
 
 // errNone is for a target without a record.
