@@ -140,7 +140,7 @@ func (l *layers) add(dir string) error {
 		return cannotWitness("/dev/"+name, "this kernel does not number the disks it has seen (diskseq)")
 	case text(dir, "queue/zoned") != "none" && text(dir, "queue/zoned") != "":
 		return cannotWitness("/dev/"+name, "it has zones, whose resets are not counted")
-	case text(dir, "queue/iostats") != "1":
+	case !stacked(dir) && text(dir, "queue/iostats") != "1":
 		return cannotWitness("/dev/"+name, "the kernel does not count what is written to it: echo 1 >/sys/block/%s/queue/iostats", name)
 	}
 	l.fact("the disk "+name, fmt.Sprintf("number %s of %s sectors", seq, text(dir, "size")))
@@ -155,7 +155,14 @@ func (l *layers) add(dir string) error {
 var disks = []string{"sd", "nvme", "vd", "xvd", "mmcblk"}
 
 // stacks are the drivers of devices that consist of others, which are looked at too.
-var stacks = []string{"dm-", "md", "loop"}
+var stacks = []string{"dm-", "loop"}
+
+// stacked tells whether the device with this sysfs directory consists of others, whose
+// counters show all that is written to it. Its own may be off.
+func stacked(dir string) bool {
+	slaves, _ := filepath.Glob(filepath.Join(dir, "slaves", "*"))
+	return len(slaves) > 0
+}
 
 // known tells whether a whole disk with this name is of one of these drivers.
 func known(name string) bool {
@@ -169,7 +176,7 @@ func (l *layers) below(name, dir string) error {
 	case strings.HasPrefix(name, "loop"):
 		return l.loop(name, dir)
 	case len(slaves) > 0:
-		return l.stacked(name, dir, slaves)
+		return l.consists(name, dir, slaves)
 	case strings.HasPrefix(name, "dm-"), strings.HasPrefix(name, "md"):
 		return cannotWitness("/dev/"+name, "it does not consist of anything that could be watched")
 	}
@@ -182,8 +189,8 @@ func (l *layers) below(name, dir string) error {
 	return nil
 }
 
-// stacked adds what a device consists of that is built on others.
-func (l *layers) stacked(name, dir string, slaves []string) error {
+// consists adds what a device consists of that is built on others.
+func (l *layers) consists(name, dir string, slaves []string) error {
 	if err := l.table(name, dir); err != nil {
 		return err
 	}
@@ -249,7 +256,7 @@ func (l *layers) counters(name, dir string) error {
 	if len(f) < 11 {
 		return cannotWitness("/dev/"+name, "the kernel does not count what is written to it")
 	}
-	if !isPartition(dir) && f[0] == "0" {
+	if !isPartition(dir) && !stacked(dir) && f[0] == "0" {
 		return cannotWitness("/dev/"+name, "the kernel does not count what is read from it, and so maybe not what is written")
 	}
 	discarded := "no"
