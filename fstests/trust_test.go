@@ -33,7 +33,7 @@ var interruptions = []interruption{
 	{"killed", nil, func(_ *trial, cmd *exec.Cmd) { _ = cmd.Process.Kill() }},
 	{"Ctrl-C", nil, func(_ *trial, cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGINT) }},
 	{"cut", []string{"--blockdev-retry-time", "0"}, func(x *trial, _ *exec.Cmd) { x.relay.Cut() }},
-	{"out of time", []string{"--max-duration", "1500ms", "--cutoff-mode", "hard"}, func(*trial, *exec.Cmd) {}},
+	{"out of time", []string{"--max-duration", "3s", "--cutoff-mode", "hard"}, func(*trial, *exec.Cmd) {}},
 }
 
 var loggedNumber = map[string]*regexp.Regexp{
@@ -88,27 +88,28 @@ func (l *line) untrue(t *testing.T, i int, how interruption, written bool) (stri
 		t.Fatal(err)
 	}
 	l.relay.Reset()
-	l.relay.Trickle(16 << 20)
+	l.relay.Trickle(8 << 20)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	args := append([]string{"copyto", x.source, x.there(x.target), "-v", "--use-json-log", "--retries", "1"}, how.args...)
+	args := append([]string{"copyto", x.source, x.there(x.target), "-v", "--use-json-log", "--ignore-times"}, how.args...)
 	cmd := l.client.Command(ctx, args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
+	running, over := context.WithCancel(ctx)
+	moment := make(chan map[int][]string)
 	go func() { // until it has ended, since a copy that is quick is no fault
-		select {
-		case <-ended:
-		case <-time.After(time.Duration(800+x.random.IntN(2200)) * time.Millisecond):
+		x.begun(running, 1<<20)
+		helpers := l.server.Sessions()
+		x.pauseFor(running, time.Duration(500+x.random.IntN(3500))*time.Millisecond)
+		if running.Err() == nil {
 			how.end(x, cmd)
 		}
+		moment <- helpers
 	}()
-	helpers := map[int][]string{}
-	x.begun(ctx, 1<<20)
-	helpers = l.server.Sessions()
 	failed := cmd.Wait() != nil
-	close(ended)
+	over()
+	helpers := <-moment
 	l.relay.Trickle(0)
 	if i%2 == 0 {
 		l.gone(t, helpers)
@@ -129,6 +130,14 @@ func (l *line) untrue(t *testing.T, i int, how interruption, written bool) (stri
 	}
 	t.Logf("run %d, %s, %s, written %v: %d MiB trusted: %s", i, how.name, filepath.Base(x.target), written, n>>20, doubtOf(string(out)))
 	return how.name, n
+}
+
+// pauseFor waits, or until ctx ends.
+func (x *trial) pauseFor(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 // scribble writes to the target in one of the ways that programs have.

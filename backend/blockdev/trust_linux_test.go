@@ -113,8 +113,8 @@ func TestTrust(t *testing.T) {
 	}{
 		"image":           {imageTarget, func(*trusted) {}, 2 * stripe, ""},
 		"device":          {device, func(*trusted) {}, 2 * stripe, ""},
-		"image, written":  {imageTarget, func(x *trusted) { poke(t, x.target, 5<<20) }, 0, "not trusted, and all is compared: somebody may have written"},
-		"device, written": {device, func(x *trusted) { poke(t, x.target, 5<<20) }, 0, "not trusted, and all is compared: somebody may have written"},
+		"image, written":  {imageTarget, func(x *trusted) { poke(t, x.target, 5<<20) }, 0, "not trusted, and all is compared"},
+		"device, written": {device, func(x *trusted) { poke(t, x.target, 5<<20) }, 0, "not trusted, and all is compared"},
 		"source changed":  {imageTarget, func(x *trusted) { poke(t, x.source, 5<<20) }, stripe, ""},
 		"other order": {imageTarget, func(x *trusted) {
 			x.f.opt.Resume = 0

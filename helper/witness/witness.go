@@ -137,7 +137,7 @@ func lastOf(file string) (last int64, err error) {
 }
 
 // errNone is for a target without a record.
-var errNone = errors.New("the helpers of the copy before have left no proof: they were killed, the host was started anew, or another copy came between")
+var errNone = errors.New("the helpers of the copy before have left no proof: they were killed, somebody wrote to it before they had ended, the host was started anew, or another copy came between")
 
 // record is what a file has.
 type record struct {
