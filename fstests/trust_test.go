@@ -33,7 +33,7 @@ var interruptions = []interruption{
 	{"killed", nil, func(_ *trial, cmd *exec.Cmd) { _ = cmd.Process.Kill() }},
 	{"Ctrl-C", nil, func(_ *trial, cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGINT) }},
 	{"cut", []string{"--blockdev-retry-time", "0"}, func(x *trial, _ *exec.Cmd) { x.relay.Cut() }},
-	{"out of time", []string{"--max-duration", "3s", "--cutoff-mode", "hard"}, func(*trial, *exec.Cmd) {}},
+	{"terminated", nil, func(_ *trial, cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGTERM) }},
 }
 
 var loggedNumber = map[string]*regexp.Regexp{
@@ -101,7 +101,7 @@ func (l *line) untrue(t *testing.T, i int, how interruption, written bool) (stri
 	go func() { // until it has ended, since a copy that is quick is no fault
 		x.begun(running, 1<<20)
 		helpers := l.server.Sessions()
-		x.pauseFor(running, time.Duration(500+x.random.IntN(3500))*time.Millisecond)
+		x.pauseFor(running, time.Duration(1000+x.random.IntN(2500))*time.Millisecond)
 		if running.Err() == nil {
 			how.end(x, cmd)
 		}
