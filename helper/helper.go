@@ -96,6 +96,9 @@ func Hello() *wire.Hello {
 	if device.SharedClaim {
 		h.Features |= wire.FeatureSharedClaim
 	}
+	if device.Witnesses {
+		h.Features |= wire.FeatureTrust
+	}
 	return h
 }
 

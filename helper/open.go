@@ -8,6 +8,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/witness"
 )
 
 var zeroModes = map[wire.Zeroing]device.ZeroMode{
@@ -50,6 +51,7 @@ func (s *session) openObject(r *request) error {
 	}
 	o.ReadPast(directModes[m.Direct])
 	s.open, s.writing, s.verify, s.salvage = o, m.Write, m.Verify, salvage(o, m.ReadErrors)
+	s.received, s.witness = false, nil
 	for _, n := range slices.Concat(o.Notices(), more) {
 		if err := s.w.Write(&wire.Notice{Text: wire.Clip(n)}); err != nil {
 			return err
@@ -108,6 +110,13 @@ func (s *session) closeObject(r *request) error {
 	defer s.release()
 	defer s.dropUndo()
 	defer s.dropSpool(true)
+	if writing && !s.leads {
+		witness.Follow(o)
+	}
+	if m.Commit {
+		s.witness.Drop()
+		s.witness = nil
+	}
 	switch {
 	case o == nil:
 		return nil
@@ -118,6 +127,9 @@ func (s *session) closeObject(r *request) error {
 	case m.Commit:
 		return s.endUndo(o, func() error { return s.commit(o, &m) })
 	default:
+		if err := s.attest(o); err != nil {
+			s.tell(err.Error())
+		}
 		return o.Abort()
 	}
 }
@@ -139,6 +151,10 @@ func (s *session) abandon() {
 	s.dropUndo()
 	_ = s.dropSpool(false)
 	if s.open != nil {
+		if s.writing && !s.leads {
+			witness.Follow(s.open)
+		}
+		_ = s.attest(s.open) // nobody is there to be told
 		s.open.Close()
 		s.open = nil
 	}
@@ -198,6 +214,7 @@ func (s *session) receive(r *request) error {
 	if err != nil {
 		return err
 	}
+	s.received = true
 	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/witness"
 )
 
 const (
@@ -38,6 +39,8 @@ type session struct {
 	leads      bool              // open is the target of the first session of a transfer; owned by handle
 	spool      *recovery.Spool   // what open is about to get, nil when that is written at once; owned by handle
 	ignoreSize bool              // of Open; owned by handle
+	received   bool              // Receive has come since Open; owned by handle
+	witness    *witness.Witness  // of open, nil for none; owned by handle
 
 	prepared *prepared   // of Prepare; owned by handle
 	original device.Info // of what a snapshot that is open was taken of; owned by handle
@@ -230,6 +233,7 @@ func init() {
 		wire.TypePing:     (*session).ping,
 		wire.TypeUndo:     (*session).undoTransfer,
 		wire.TypeRecover:  (*session).recoverTransfer,
+		wire.TypeTrust:    (*session).trust,
 
 		wire.TypePrepare:   (*session).prepare,
 		wire.TypeConclude:  (*session).conclude,

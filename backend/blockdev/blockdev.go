@@ -97,7 +97,7 @@ type Options struct {
 	Reference  string               `config:"reference"`
 	Chunks     bool                 `config:"multithread_upload"`
 	RetryTime  fs.Duration          `config:"retry_time"`
-	Resume     bool                 `config:"resume"`
+	Resume     Resuming             `config:"resume"`
 	Receipt    string               `config:"receipt"`
 	ReadErrors ReadErrors           `config:"read_errors"`
 	Verify     Verification         `config:"verify"`

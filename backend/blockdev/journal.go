@@ -19,23 +19,12 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/manifest"
 )
 
-func resumeOption() fs.Option {
-	return fs.Option{
-		Name: "resume",
-		Help: `Begin with what a copy that was interrupted has not done.
-
-While a copy between devices or images runs, it is noted in the cache directory
-which parts of 256 MiB are done. When it does not come to its end, the next one
-begins with the others, and compares the noted ones last. Nothing is taken on
-trust: all is read and compared as without it, only the order is another one. So
-copies that never have the time for all of a disk get to its end.`,
-		Default:  true,
-		Advanced: true,
-	}
-}
-
-// journalEvery is how often a journal is written at most.
-const journalEvery = time.Second
+// journalEvery is how often a journal is written at most. That of a large disk with what
+// is known of it takes a while: no more than 1 part of saveShare of the time.
+const (
+	journalEvery = time.Second
+	saveShare    = 20
+)
 
 // journal notes which stripes of a transfer are done, for the order of the next one when
 // this one is interrupted. It proves nothing, and a journal that is wrong or lost does no
@@ -45,9 +34,10 @@ type journal struct {
 	total []int64 // by stripe: bytes
 
 	mu    sync.Mutex
-	page  journalPage // hold mu
-	left  []int64     // by stripe: bytes that this run has not done; hold mu
-	saved time.Time   // hold mu
+	page  journalPage   // hold mu
+	left  []int64       // by stripe: bytes that this run has not done; hold mu
+	saved time.Time     // hold mu
+	took  time.Duration // for that; hold mu
 }
 
 // journalPage is what is in the file.
@@ -57,11 +47,15 @@ type journalPage struct {
 	Target  string  `json:"target"`
 	Size    int64   `json:"size"` // bytes
 	Done    []int64 `json:"done"` // by stripe: when it was, in seconds since 1970; 0 for never
+
+	// With resume = trust: what the target held at the end of Run, where that is known.
+	Run   string  `json:"run,omitempty"` // hex
+	Known []known `json:"known,omitempty"`
 }
 
 // newJournal takes up the journal of a transfer of size bytes, or begins one.
 func (o *Object) newJournal(from, at place, size int64) *journal {
-	if !o.fs.opt.Resume || size <= block.StripeSize {
+	if o.fs.opt.Resume == resumeOff || size <= block.StripeSize {
 		return nil
 	}
 	j := &journal{page: journalPage{Version: 1, Source: receiptName(from), Target: receiptName(at), Size: size}}
@@ -78,9 +72,9 @@ func (o *Object) newJournal(from, at place, size int64) *journal {
 	}
 	same := err == nil && before.Version == 1 && before.Source == j.page.Source && before.Target == j.page.Target && before.Size == size && len(before.Done) == len(j.left)
 	if !same {
-		before.Done = make([]int64, len(j.left))
+		before = journalPage{Done: make([]int64, len(j.left))}
 	}
-	j.page.Done = before.Done
+	j.page.Done, j.page.Run, j.page.Known = before.Done, before.Run, before.Known
 	if n := len(j.left) - j.undone(); n > 0 {
 		fs.Infof(o, "the copy before was interrupted: %d of %d parts were read through then, and come last now", n, len(j.left))
 	}
@@ -110,14 +104,14 @@ func (j *journal) order(stripes []block.Range) []block.Range {
 	return stripes
 }
 
-// finish notes that r is done.
-func (j *journal) finish(r block.Range) {
+// finish notes that r is done, and that the target holds what has this root.
+func (j *journal) finish(r block.Range, root block.Digest) {
 	if j == nil {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	news := false
+	news := j.learn(r, root)
 	for off, end := r.Offset, r.Offset+r.Length; off < end; {
 		i := off / block.StripeSize
 		n := min(end, (i+1)*block.StripeSize) - off
@@ -126,20 +120,25 @@ func (j *journal) finish(r block.Range) {
 		}
 		off += n
 	}
-	if news && time.Since(j.saved) >= journalEvery {
-		j.save()
+	if news && time.Since(j.saved) >= max(journalEvery, saveShare*j.took) {
+		_ = j.save() // as at the end
 	}
 }
 
 // forget notes that nothing may be left of what was done.
-func (j *journal) forget() {
+func (j *journal) forget() error {
 	if j == nil {
-		return
+		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	copy(j.left, j.total)
 	clear(j.page.Done)
+	if j.page.Run == "" {
+		return nil
+	}
+	j.page.Known = nil
+	return j.save()
 }
 
 // end is called when the transfer has ended with err.
@@ -150,17 +149,18 @@ func (j *journal) end(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err != nil {
-		j.save()
+		_ = j.save() // an older one knows less, and of this run nothing that is not so
 		return
 	}
 	_ = os.Remove(j.file) // there may be none
 }
 
-// save writes the file. Hold mu.
-func (j *journal) save() {
-	j.saved = time.Now()
-	if j.undone() == len(j.left) {
-		return
+// save writes the file. Hold mu. Where that is not possible there is to be none: an old one
+// might say what is not known any more.
+func (j *journal) save() error {
+	start := time.Now()
+	if j.undone() == len(j.left) && j.page.Run == "" {
+		return nil
 	}
 	text, err := json.Marshal(&j.page)
 	if err == nil {
@@ -169,7 +169,11 @@ func (j *journal) save() {
 	if err == nil {
 		err = manifest.Store(j.file, func(w io.Writer) error { _, err := w.Write(text); return err })
 	}
+	j.saved = time.Now()
+	j.took = j.saved.Sub(start)
 	if err != nil {
 		fs.Debugf(nil, "what is done cannot be noted: %v", err)
+		return cannotForget(j.file, err)
 	}
+	return nil
 }

@@ -49,16 +49,16 @@ func TestJournal(t *testing.T) {
 	if got := numbers(j, size); !slices.Equal(got, []int64{0, 1, 2, 3, 4}) {
 		t.Errorf("%v", got)
 	}
-	j.finish(block.Range{Offset: stripes[0].Offset, Length: 2 * block.StripeSize}) // two together
-	j.finish(block.Range{Offset: 3 * block.StripeSize, Length: pieceSize})         // a piece
-	j.finish(stripes[4])
+	j.finish(block.Range{Offset: stripes[0].Offset, Length: 2 * block.StripeSize}, block.Digest{}) // two together
+	j.finish(block.Range{Offset: 3 * block.StripeSize, Length: pieceSize}, block.Digest{})         // a piece
+	j.finish(stripes[4], block.Digest{})
 	j.end(errors.New("lost"))
 	j = journalOf(t, f, "a", size)
 	if got := numbers(j, size); !slices.Equal(got, []int64{2, 3, 0, 1, 4}) {
 		t.Errorf("%v", got)
 	}
 	j.page.Done[0]++ // as if later than the others
-	j.finish(stripes[2])
+	j.finish(stripes[2], block.Digest{})
 	j.end(errors.New("lost"))
 	for _, n := range []int64{size - 1, size + 1} { // of another size
 		if got := numbers(journalOf(t, f, "a", n), size); !slices.IsSorted(got) {
@@ -72,7 +72,9 @@ func TestJournal(t *testing.T) {
 	if got := numbers(j, size); got[0] != 3 {
 		t.Errorf("%v", got)
 	}
-	j.forget()
+	if err := j.forget(); err != nil {
+		t.Error(err)
+	}
 	if got := numbers(j, size); !slices.IsSorted(got) {
 		t.Errorf("%v", got)
 	}
@@ -80,7 +82,7 @@ func TestJournal(t *testing.T) {
 	if _, err := os.Stat(j.file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
-	f.opt.Resume = false
+	f.opt.Resume = resumeOff
 	if j := journalOf(t, f, "a", size); j != nil || !slices.IsSorted(numbers(j, size)) {
 		t.Error("made though it is off")
 	}
@@ -91,7 +93,7 @@ func TestJournal_Damaged(t *testing.T) {
 	const size = 2*block.StripeSize + 5
 	f := here(t, t.TempDir()).(*Fs)
 	j := journalOf(t, f, "d", size)
-	j.finish(block.Range{Length: block.StripeSize})
+	j.finish(block.Range{Length: block.StripeSize}, block.Digest{})
 	j.end(io.EOF)
 	good, err := os.ReadFile(j.file)
 	if err != nil {

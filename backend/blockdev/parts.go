@@ -84,6 +84,13 @@ func (p *parts) giveBack(x part) {
 	p.todo = append(x.pieces(), p.todo...)
 }
 
+// add has x done too.
+func (p *parts) add(x part) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.todo = append(p.todo, x)
+}
+
 // forget has all done again.
 func (p *parts) forget() {
 	p.mu.Lock()

@@ -55,6 +55,7 @@ type Outcome struct {
 	Wire    int64 // crossed the network in both directions
 	Took    time.Duration
 	Receipt string // file, when one was written
+	Trusted int64  // neither scanned nor read on the target: it was proved to be as a run before has left it
 
 	// Unreadable are places of the source. A copy that has some is complete but for
 	// them, and ends with an error.

@@ -20,6 +20,8 @@ type report struct {
 	wire  atomic.Int64 // bytes that crossed the network in both directions, as far as leases were asked
 	gaps  gaps         // of the source
 
+	trusted, sampled int64 // bytes of the target that were not read, and those that were as a sample; set before the end
+
 	mu   sync.Mutex
 	res  host.Result           // hold mu
 	held map[int64]heldContent // what the target got, by offset; hold mu
@@ -58,7 +60,7 @@ func (r *report) outcome() Outcome {
 	defer r.mu.Unlock()
 	got := r.res.Receiver
 	return Outcome{Scanned: got.Equal + got.Data + got.Zeroed, Equal: got.Equal, Changed: got.Data, Zeroed: got.Zeroed,
-		Empty: r.res.Empty, Wire: r.wire.Load(), Took: time.Since(r.start), Unreadable: r.gaps.outcome()}
+		Empty: r.res.Empty, Wire: r.wire.Load(), Took: time.Since(r.start), Trusted: r.trusted, Unreadable: r.gaps.outcome()}
 }
 
 func (r *report) add(res *host.Result) {
@@ -114,6 +116,10 @@ func (r *report) log(o *Object, before wire.Entry) {
 	if before.Kind == wire.KindFile && o.entry.Allocated >= 0 {
 		format += ", allocated %v, before %v"
 		args = append(args, size("allocatedAfter", o.entry.Allocated), size("allocatedBefore", before.Allocated))
+	}
+	if r.trusted > 0 {
+		format += ", not read on the target but trusted %v%v"
+		args = append(args, size("trusted", r.trusted), fs.LogValueHide("trustSample", r.sampled))
 	}
 	if u := r.gaps.outcome(); u.Count > 0 {
 		format += ", unreadable %v in %v places%v"

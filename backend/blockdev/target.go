@@ -146,6 +146,7 @@ type target struct {
 	around *user      // hooks
 
 	receipt *receipting // nil when none is wanted
+	closed  func()      // called when it was given up; may be nil
 
 	asked bool // the helper was asked to complete the target, and may have done it
 	done  bool // it has
@@ -318,6 +319,9 @@ func (t *target) abort(err error) {
 		t.lead.release()
 	}
 	t.lead.close()
+	if t.closed != nil {
+		t.closed()
+	}
 	t.around.finish(false)
 }
 

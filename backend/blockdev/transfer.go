@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -75,7 +76,11 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 	defer c.t.endReceipt()
 	size := min(src.Size(), c.t.lead.opened.Size)
 	c.journal = o.newJournal(from, c.t.at, size)
-	c.parts = newParts(c.journal.order(block.Stripes(size, c.plan.blockSize())))
+	if err := c.beginTrust(ctx, how); err != nil {
+		c.t.abort(nil)
+		return classify(err)
+	}
+	c.parts = newParts(c.trusting.rest(c.journal.order(block.Stripes(size, c.plan.blockSize()))))
 	c.plan.Meter.begin(c.report)
 	limited, progress, outcome := newLimit(ctx).watch(ctx, c.plan.Meter.settle(progress))
 	c.progress = func(n int64) {
@@ -83,6 +88,8 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 		progress(n)
 	}
 	defer c.t.interruptible()()
+	limited, over := c.gently(limited)
+	defer over()
 	err = outcome(c.resume.run(limited, func(ctx context.Context) error { return c.work(ctx, src) }, c.reopen))
 	c.journal.end(err)
 	if err != nil {
@@ -105,6 +112,7 @@ type copying struct {
 	report   *report
 	resume   *resume
 	journal  *journal
+	trusting *trusting
 	progress func(n int64)
 }
 
@@ -120,12 +128,13 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 	if err != nil {
 		return err
 	}
+	c.report.trusted = c.trusting.bytes()
 	return c.t.commit(ctx, src, c.report)
 }
 
 // stripes joins source and target on all stripes that are left.
 func (c *copying) stripes(ctx context.Context) error {
-	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left())
+	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.join(ctx, c.source, c.t.lead) })
 	for range streams - 1 {
@@ -158,7 +167,10 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 	for together := 1; ; {
 		p, ok := c.parts.next(together)
 		if !ok {
-			return nil
+			if more, err := c.goByRoot(ctx, src); !more || err != nil {
+				return err
+			}
+			continue
 		}
 		var found gaps // those of a part that is done again are found again
 		src.salvage(&found)
@@ -168,7 +180,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 			return err
 		}
 		c.parts.finish(p)
-		c.journal.finish(p.Range)
+		c.journal.finish(p.Range, res.Receiver.Root)
 		c.report.settle(p.Range, res)
 		c.report.gaps.join(&found)
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
@@ -196,14 +208,21 @@ func (c *copying) reopen(ctx context.Context) error {
 		}
 		c.source = again
 	}
+	lead := c.t.lead
 	lost, err := c.t.reopen(ctx, c.report)
 	if anew || lost {
 		c.parts.forget()
-		c.journal.forget()
+		c.trusting.end(c.parts, c.plan.blockSize())
+		err = cmp.Or(err, c.journal.forget())
 		c.report.forget()
 	}
 	if err != nil {
 		return err
+	}
+	if c.trusting != nil && c.t.lead != lead {
+		if err := c.prove(ctx, false); err != nil {
+			return err
+		}
 	}
 	return c.distinct()
 }

@@ -62,6 +62,7 @@ type resultEvent struct {
 	Whole         bool      `json:"whole"`              // all was moved, not by blocks
 	Root          string    `json:"root,omitempty"`     // of both ends, with --verify
 	Receipt       string    `json:"receipt,omitempty"`  // file, when one was written
+	Trusted       int64     `json:"trusted,omitempty"`  // bytes of the target that were not read
 
 	Unreadable       []blockdev.Range `json:"unreadable,omitempty"`       // places of the source, the first 1000
 	UnreadablePlaces int              `json:"unreadablePlaces,omitempty"` // all of them
@@ -115,7 +116,7 @@ func (v *events) progress(s state) {
 
 func (v *events) end(r *result, err error) {
 	e := &resultEvent{Event: "end", Time: time.Now(), OK: err == nil, DryRun: r.dry, Scanned: r.Scanned, Equal: r.Equal, Changed: r.Changed, Zeroed: r.Zeroed,
-		ChangedBlocks: r.blocks(r.Changed), ZeroedBlocks: r.blocks(r.Zeroed), Wire: r.Wire, Rate: int64(r.rate()), Took: r.Took.Seconds(), Whole: r.whole, Root: r.root, Receipt: r.Receipt,
+		ChangedBlocks: r.blocks(r.Changed), ZeroedBlocks: r.blocks(r.Zeroed), Wire: r.Wire, Rate: int64(r.rate()), Took: r.Took.Seconds(), Whole: r.whole, Root: r.root, Receipt: r.Receipt, Trusted: r.Trusted,
 		Unreadable: r.Unreadable.Ranges, UnreadablePlaces: r.Unreadable.Count, UnreadableBytes: r.Unreadable.Bytes}
 	if err != nil {
 		e.Error = err.Error()

@@ -33,7 +33,7 @@ func TestEvents_Documented(t *testing.T) {
 	var out bytes.Buffer
 	v := &events{out: &out}
 	e := &end{typed: "a"}
-	r := &result{Outcome: blockdev.Outcome{Scanned: 4096, Changed: 4096, Receipt: "r.json",
+	r := &result{Outcome: blockdev.Outcome{Scanned: 4096, Changed: 4096, Receipt: "r.json", Trusted: 1,
 		Unreadable: blockdev.Unreadable{Ranges: []blockdev.Range{{Offset: 1, Length: 2}}, Count: 1, Bytes: 2}}, blockSize: 4096, root: "00", estimate: time.Second}
 	v.start(&job{src: e, dst: e})
 	v.progress(state{blockdev.Counters{Settled: 1}, 2, time.Second})

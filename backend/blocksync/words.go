@@ -71,6 +71,9 @@ func (r *result) summary() string {
 		parts = append(parts, fmt.Sprintf("speed-up %.1f against a full copy", r.speedup()))
 	}
 	b.WriteString(wrapped("", parts...))
+	if r.Trusted > 0 {
+		fmt.Fprintf(&b, "not read on the target: %s, which nobody has written to since it was compared\n", size(r.Trusted))
+	}
 	if r.Receipt != "" {
 		fmt.Fprintf(&b, "receipt: %s\n", r.Receipt)
 	}

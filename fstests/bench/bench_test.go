@@ -111,9 +111,14 @@ func (t *bed) with(b *testing.B) *bed {
 
 // measure runs the tool b.N times, each on a target made by prepare, which is not timed.
 func (t *bed) measure(pull bool, tool string, prepare func(t *bed)) {
-	b, command := t.b, t.tools(pull)[tool]
-	if name := fmt.Sprint(tool, pull); !t.warm[name] {
-		prepare(t)
+	t.measureCommand(fmt.Sprint(tool, pull), t.tools(pull)[tool], func() { prepare(t) })
+}
+
+// measureCommand is measure of any command. What has a name was run before, or is run once before it counts.
+func (t *bed) measureCommand(name string, command func() *exec.Cmd, prepare func()) {
+	b := t.b
+	if !t.warm[name] {
+		prepare()
 		t.once(command) // puts the helper in place, fills caches
 		t.warm[name] = true
 	}
@@ -122,7 +127,7 @@ func (t *bed) measure(pull bool, tool string, prepare func(t *bed)) {
 	b.ResetTimer()
 	for range b.N {
 		b.StopTimer()
-		prepare(t)
+		prepare()
 		b.StartTimer()
 		t.once(command)
 	}

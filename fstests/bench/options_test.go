@@ -22,11 +22,12 @@ const optionsSize = 256 << 20
 func onXFS(b *testing.B) (t *bed, kept string) {
 	require.Need(b, require.Root, require.Loop, require.Mount)
 	t = newBed(b)
-	if os.Getenv("BLOCKDEV_BENCH_SIZE") == "" {
-		t.size = optionsSize
-	}
-	if err := os.Remove(t.src); err != nil {
-		b.Fatal(err)
+	t.src, t.size = filepath.Join(t.dir, "src.img"), optionsSize
+	if os.Getenv("BLOCKDEV_BENCH_SIZE") != "" {
+		var err error
+		if t.size, err = imageSize(); err != nil {
+			b.Fatal(err)
+		}
 	}
 	harness.Image{Size: t.size, Seed: 1}.Write(b, t.src)
 	harness.Image{Size: t.size, Seed: 2}.Write(b, filepath.Join(t.dir, "old.img"))
@@ -77,7 +78,7 @@ func BenchmarkOptions(b *testing.B) {
 			before := int64(0)
 			args := append([]string{"copyto", "--ignore-times"}, c.options(kept)...)
 			args = append(args, "blockdev:localhost"+t.src, t.remote(t.dst))
-			t.measure(func() *exec.Cmd { return t.client.Command(b.Context(), args...) }, func() {
+			t.measureCommand(c.name, func() *exec.Cmd { return t.client.Command(b.Context(), args...) }, func() {
 				if before > 0 {
 					most = max(most, used(b, kept)-before)
 				}
@@ -134,12 +135,12 @@ func delta(b *testing.B, change func(b *testing.B, path string), apply bool) {
 	if change == nil {
 		measured = func() *exec.Cmd { return write("none", last) }
 	} else {
-		t.run(func() *exec.Cmd { return write("none", first) })
+		t.once(func() *exec.Cmd { return write("none", first) })
 		change(b, t.src)
 	}
 	remove := func() { _ = os.Remove(last) }
 	if apply {
-		t.run(measured)
+		t.once(measured)
 		to := t.remote(filepath.Dir(t.dst))
 		measured = func() *exec.Cmd {
 			return t.client.Command(b.Context(), "backend", "apply", to, filepath.Base(t.dst), kept)
@@ -148,7 +149,7 @@ func delta(b *testing.B, change func(b *testing.B, path string), apply bool) {
 	} else {
 		t.dst = t.src // there is no target to be compared
 	}
-	t.measure(measured, remove)
+	t.measureCommand("delta", measured, remove)
 	fi, err := os.Stat(last)
 	if err != nil {
 		b.Fatal(err)

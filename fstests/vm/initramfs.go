@@ -18,7 +18,7 @@ import (
 // programs are the tools that are taken along where this machine has them. A test inside asks fstests/require for
 // those it needs.
 var programs = []string{
-	"sh", "env", "mount", "umount", "losetup", "blockdev", "addpart", "delpart", "partx", "sfdisk", "sync", "cmp", "dd", "sha256sum", "mkswap", "swapon",
+	"sh", "env", "mount", "umount", "losetup", "blockdev", "addpart", "delpart", "partx", "sfdisk", "sync", "cmp", "dd", "blkdiscard", "sha256sum", "mkswap", "swapon",
 	"swapoff", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "e2fsck", "xfs_repair", "blkid", "dmsetup", "lvm", "mdadm", "fuser", "unshare", "thin_dump", "fstrim",
 }
 

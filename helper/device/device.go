@@ -155,7 +155,8 @@ type Object struct {
 
 	// synced: nothing was written since Sync was called, and it was called. The
 	// first call is for what an earlier run may have left in the cache.
-	synced atomic.Bool
+	synced    atomic.Bool
+	lastWrite atomic.Int64 // of LastWrite
 
 	mu     sync.Mutex
 	failed error // first failure of Sync; sticky, since the kernel reports it once

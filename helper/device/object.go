@@ -40,7 +40,7 @@ func (o *Object) WriteAt(p []byte, off int64) (int, error) {
 	}
 	o.cache.before(o.f, off, int64(len(p)))
 	n, err := o.raw().WriteAt(p, off)
-	o.synced.Store(false) // afterwards: a sync at the same time may have missed it
+	o.touched() // afterwards: a sync at the same time may have missed it
 	if err != nil {
 		return n, o.full(failSpan("write", o.path, off+int64(n), int64(len(p)-n), err))
 	}

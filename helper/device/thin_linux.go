@@ -121,7 +121,7 @@ func (o *Object) Reclaim(ctx context.Context, off, n int64) error {
 		empty, err := o.isZero(at, o.thin.chunk)
 		if err == nil && empty {
 			err, freed = o.discard(at, o.thin.chunk), true
-			o.synced.Store(false)
+			o.touched()
 		}
 		if err != nil {
 			return o.failZero(at, err)

@@ -44,7 +44,7 @@ func (o *Object) Zero(off, n int64) error {
 		return o.writeZeros(off, n)
 	}
 	err := o.punch(lo, hi-lo)
-	o.synced.Store(false)
+	o.touched()
 	if errors.Is(err, errNoPunch) && o.zero != ZeroPunch {
 		return o.writeZeros(off, n)
 	}

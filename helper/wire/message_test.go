@@ -42,7 +42,7 @@ func TestMessage_VectorsAreFull(t *testing.T) {
 		for i := 0; i < s.NumField() && !seen[v.msg.Type()]; i++ {
 			zero := s.Field(i).IsZero() && s.Type().Field(i).Name != "empty"
 			allowed := map[string]bool{"Patch.Encoding": true, "Usage.Available": true, "Summary.Data": true, "Open.IgnoreSize": true,
-				"Open.ReadErrors": true, "Open.Apply": true, "Open.Spool": true, "Open.Transfer": true, "Prepare.Write": true}
+				"Open.ReadErrors": true, "Open.Apply": true, "Open.Spool": true, "Open.Transfer": true, "Prepare.Write": true, "Proof.Doubt": true}
 			if field := name(v.msg) + "." + s.Type().Field(i).Name; zero && !allowed[field] {
 				t.Errorf("%s is zero", field)
 			}
@@ -139,6 +139,10 @@ func TestMessage_Err(t *testing.T) {
 		{"unknown way to read", &Open{path: path{"/a"}, Direct: 3}, ErrInvalid},
 		{"unknown read errors", &Open{path: path{"/a"}, ReadErrors: 3}, ErrInvalid},
 		{"read errors of a target", &Open{path: path{"/a"}, Write: true, ReadErrors: ReadZero}, ErrInvalid},
+		{"a run without a name", &Trust{}, ErrInvalid},
+		{"a proof of what cannot be", &Proof{Since: Claim{1}}, ErrInvalid},
+		{"a proof with a doubt", &Proof{Able: true, Since: Claim{1}, Doubt: "x"}, ErrInvalid},
+		{"doubt is long", &Proof{Doubt: long(MaxText + 1)}, ErrTooLong},
 		{"no gaps", &Gaps{}, ErrInvalid},
 		{"too many gaps", &Gaps{List: make([]Gap, block.MaxPerExtent+1)}, ErrTooLong},
 		{"empty gap", &Gaps{List: []Gap{{2, 0}}}, ErrInvalid},

@@ -75,6 +75,7 @@ var vectors = []vector{
 	{&Recover{path{"/a"}, "/s", Which{true, "l"}}, "\x00\x02/a\x00\x02/s\x01\x00\x01l"},
 	{&Undo{path{"/a"}, "/u", true, true, Which{false, "l"}}, "\x00\x02/a\x00\x02/u\x01\x01\x00\x00\x01l"},
 	{&Ping{Bytes: 1 << 20}, int1M},
+	{&Trust{Run: testClaim}, claimA},
 
 	{&Entries{[]Entry{testEntry, {Kind: KindFile, ReadOnly: true, ModTime: 2}}},
 		"\x00\x02" + entryA + "\x00\x00\x01\x01\x00" + u64zero + u64zero + int2 + "\x00\x00\x00\x00" + "\x00\x00"},
@@ -87,6 +88,8 @@ var vectors = []vector{
 
 	{&Properties{[]Property{{"model", "ST1"}, {"mount", ""}}}, "\x00\x02" + "\x00\x05model" + "\x00\x03ST1" + "\x00\x05mount" + "\x00\x00"},
 	{&Properties{[]Property{}}, "\x00\x00"},
+	{&Proof{Able: true, Since: testClaim}, "\x01" + claimA + "\x00\x00"},
+	{&Proof{Doubt: "no"}, "\x00" + u64zero + u64zero + "\x00\x02no"},
 
 	{&Data{Offset: 2, Encoding: EncodingS2, Data: []byte("xyz")}, int2 + "\x02xyz"},
 	{&Hole{Offset: 2, Length: 1 << 20}, int2 + int1M},

@@ -79,6 +79,9 @@ const FeatureSharedClaim Features = 1 << 0
 // It holds when both ends have it.
 const FeatureAlive Features = 1 << 1
 
+// FeatureTrust: this helper answers Trust.
+const FeatureTrust Features = 1 << 2
+
 // Type is the type of a frame.
 type Type uint8
 
@@ -118,6 +121,7 @@ const (
 	TypeSum        Type = 0x23 // H: SHA-256, for Hash and Root
 	TypeSummary    Type = 0x24 // H: counters, for Send and Receive
 	TypeProperties Type = 0x25 // H: facts, for Describe
+	TypeProof      Type = 0x26 // H: since when nobody has written, for Trust
 
 	TypeData     Type = 0x30 // H: bytes at an offset, for Read and Ping
 	TypeHole     Type = 0x31 // H: zeros at an offset, for Read
@@ -136,6 +140,7 @@ const (
 
 	TypeUndo    Type = 0x50 // C: path and directory of the log
 	TypeRecover Type = 0x51 // C: path and directory of the spool
+	TypeTrust   Type = 0x52 // C: name of the run, for a proof that nobody has written
 
 	TypePrepare   Type = 0x60 // C: path, and what is to surround its transfer
 	TypeConclude  Type = 0x61 // C: end what Prepare has begun
@@ -154,8 +159,8 @@ func (t Type) IsRequest() bool {
 // IsKnown tells whether this release has a message for frames of this type.
 func (t Type) IsKnown() bool {
 	switch {
-	case t >= TypeHello && t <= TypeProgress, t >= TypeStat && t <= TypePing, t >= TypeEntries && t <= TypeProperties,
-		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t == TypeUndo, t == TypeRecover,
+	case t >= TypeHello && t <= TypeProgress, t >= TypeStat && t <= TypePing, t >= TypeEntries && t <= TypeProof,
+		t >= TypeData && t <= TypeWindow, t >= TypeAdvance && t <= TypeFinished, t == TypeGaps, t >= TypeUndo && t <= TypeTrust,
 		t >= TypePrepare && t <= TypeSnapshots, t == TypePrepared, t == TypeKept, t == TypeAlive:
 		return true
 	}
