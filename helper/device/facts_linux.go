@@ -177,7 +177,7 @@ func (l *layers) below(name, dir string) error {
 		return l.loop(name, dir)
 	case len(slaves) > 0:
 		return l.consists(name, dir, slaves)
-	case strings.HasPrefix(name, "dm-"), strings.HasPrefix(name, "md"):
+	case strings.HasPrefix(name, "dm-"):
 		return cannotWitness("/dev/"+name, "it does not consist of anything that could be watched")
 	}
 	if how := reached(name, dir); how != "" {
