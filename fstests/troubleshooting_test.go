@@ -23,7 +23,7 @@ const troubleshooting = "../docs/troubleshooting.md"
 // messageSources are the packages whose errors and notices users see.
 var messageSources = []string{
 	"helper", "helper/bundle", "helper/compress", "helper/delta", "helper/device", "helper/manifest", "helper/recovery",
-	"helper/signature", "helper/snapshot", "helper/tool", "helper/wire", "backend/blockdev", "backend/blocksync",
+	"helper/signature", "helper/snapshot", "helper/tool", "helper/wire", "helper/witness", "backend/blockdev", "backend/blocksync",
 	"backend/deltafile", "backend/devmap", "backend/host", "backend/receipt", "cmd/blockdev-helper", "cmd/rclone-blockdev",
 }
 
