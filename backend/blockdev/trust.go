@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	mrand "math/rand/v2"
 	"slices"
 	"sync"
@@ -241,11 +242,7 @@ func (c *copying) goByRoot(ctx context.Context, src *lease) (more bool, err erro
 }
 
 // errInterrupted ends a copy when the program was told to end.
-var errInterrupted = fserrors.FatalError(errorString("interrupted"))
-
-type errorString string
-
-func (e errorString) Error() string { return string(e) }
+var errInterrupted = fserrors.FatalError(errors.New("interrupted"))
 
 // gently ends a copy before the program ends by a signal, so that its helpers see the end
 // of it: a helper in this process cannot keep a proof afterwards. over must be called
