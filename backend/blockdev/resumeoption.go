@@ -38,7 +38,7 @@ its disk by others: not for disks that other hosts reach as well, virtual disks 
 are changed from outside, or while programs send commands of their own to the disk.
 It has no effect together with receipt, undo, apply, verify = full and read_errors,
 and for other targets than disks, volumes and image files of Linux. The manual says
-more, under "Interruptions".`,
+more, under "Not reading again".`,
 		Default: Resuming(0),
 		Examples: []fs.OptionExample{
 			{Value: "order", Help: "Read all, the noted parts last."},

@@ -313,7 +313,7 @@ func (d *deployer) nowhere(troubles []string) error {
 		troubles = []string{"the user has no home directory"}
 	}
 	return refuse(d.cfg.Host, "store helper", KindDeploy,
-		"no directory can hold the helper (%s): set helper_dir to one with 4 MB free that may hold programs, or install the helper and set helper_path", strings.Join(troubles, "; "))
+		"no directory can hold the helper (%s): set helper_dir to one with 5 MB free that may hold programs, or install the helper and set helper_path", strings.Join(troubles, "; "))
 }
 
 // storeTrouble names a directory and what is wrong with it. detail is the step

@@ -38,6 +38,9 @@ func main() {
 	blockdev.DefaultRemote("local", "local")
 	cmd.Root.AddCommand(blocksync.Command())
 	for _, c := range cmd.Root.Commands() {
+		if c.Name() == "selfupdate" { // it would put the official rclone in the place of this program
+			cmd.Root.RemoveCommand(c)
+		}
 		if slices.Contains(comparing, c.Name()) {
 			c.PreRun = func(*cobra.Command, []string) { blockdev.OfferHashes() }
 		}

@@ -57,9 +57,6 @@ type Helper struct {
 	Bytes  []byte
 }
 
-// Platforms lists the platforms that a complete bundle supports.
-func Platforms() []Platform { return platform.All() }
-
 // Entries lists the helpers that are in this build, without unpacking them.
 // It is empty where the bundle was not generated.
 func Entries() ([]Entry, error) { return entries(data) }

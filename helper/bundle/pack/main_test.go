@@ -64,7 +64,7 @@ func TestPack_Reproducible(t *testing.T) {
 	checkStatic(t, []byte(a[name+".zst"]))
 }
 
-// checkStatic looks at a Linux binary: no interpreter, at most 4 MB.
+// checkStatic looks at a Linux binary: no interpreter, at most 5 MiB.
 func checkStatic(t *testing.T, packed []byte) {
 	t.Helper()
 	reader, err := zstd.NewReader(nil)

@@ -223,13 +223,6 @@ func (d *Device) Counts() Counts {
 	return d.counts
 }
 
-// ResetCounts forgets the log and the counts, not the content.
-func (d *Device) ResetCounts() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.log, d.counts = nil, Counts{}
-}
-
 var errOutside = errors.New("outside of the device")
 
 func (d *Device) within(off, n int64) error {
