@@ -32,7 +32,7 @@ var codes = []struct {
 	{recovery.ErrDiffers, wire.CodeRefused},
 	{recovery.ErrUndoing, wire.CodeRefused},
 	{recovery.ErrCommitted, wire.CodeRefused},
-	{recovery.ErrMissing, wire.CodeRefused},
+	{recovery.ErrMissing, wire.CodeSizeMismatch}, // nothing else of a spool has that code: clients know it by it
 	{recovery.ErrSpace, wire.CodeNoSpace},
 	{recovery.ErrIO, wire.CodeIO},
 }

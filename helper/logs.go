@@ -1,10 +1,14 @@
 package helper
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -66,18 +70,54 @@ func (s *session) skipped(l log) error {
 	return nil
 }
 
-// isGone tells that the log that a client names is not the newest one, which was found
-// or not.
-func isGone(w *wire.Which, found log, err error) bool {
-	if w.Log == "" || err != nil {
-		return w.Log != "" && errors.Is(err, recovery.ErrNone)
-	}
-	return filepath.Base(found.Log()) != w.Log
+// logName names the file of a log to a client. It is a hash, since files may have names
+// that do not cross the wire, or not whole.
+func logName(path string) string {
+	sum := block.Sum([]byte(filepath.Base(path)))
+	return hex.EncodeToString(sum[:16])
 }
 
-// logGone is the answer then.
-func logGone() *wire.Properties {
-	return &wire.Properties{Properties: []wire.Property{{Key: "gone", Value: "true"}}}
+// place stands for the directory of a log, the target and the boot: where a log that is
+// not found any more was found before.
+func place(dir string, o *device.Object) (string, error) {
+	info, err := device.Stat(dir)
+	if err != nil {
+		return "", err
+	}
+	return logName(bootID() + " " + info.ID + " " + o.Info().ID), nil
+}
+
+// isGone tells that the log that a client names is not there any more, where found is the
+// newest one, or err why there is none. When it is there, and not the newest, nothing must
+// be done.
+func isGone(dir string, w *wire.Which, found log, err error) (gone bool, _ error) {
+	switch {
+	case w.Log == "", err != nil && !errors.Is(err, recovery.ErrNone), err == nil && logName(found.Log()) == w.Log:
+		return false, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return logName(e.Name()) == w.Log }) {
+		return false, wire.Errorf(wire.CodeRefused, "%s: what was found there first is not the newest log of the target any more: look which disk that is, and whether it was copied to meanwhile", dir)
+	}
+	return true, nil
+}
+
+// found are the properties of what was found of a log, and of where it was.
+func (s *session) found(dir string, o *device.Object, log string, more ...wire.Property) error {
+	where, err := place(dir, o)
+	if err != nil {
+		return err
+	}
+	all := append(more, wire.Property{Key: "place", Value: where})
+	if log == "" {
+		all = append(all, wire.Property{Key: "gone", Value: "true"})
+	} else {
+		all = append(all, wire.Property{Key: "log", Value: tail(log)}, wire.Property{Key: "which", Value: logName(log)})
+	}
+	return s.w.Write(&wire.Properties{Properties: all})
 }
 
 // tail is as much of the end of a path as a property may have.

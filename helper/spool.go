@@ -208,13 +208,14 @@ func (s *session) recoverTransfer(r *request) error {
 	}
 	defer o.Close() // after Commit it does nothing
 	sp, err := recovery.OpenSpool(dir, subject(o))
-	if isGone(&m.Which, sp, err) {
-		return s.w.Write(logGone())
+	if err == nil {
+		defer sp.Close()
 	}
-	if err != nil {
+	if gone, err := isGone(dir, &m.Which, sp, err); err != nil {
 		return err
+	} else if gone {
+		return s.found(dir, o, "")
 	}
-	defer sp.Close()
 	if err := s.skipped(sp); err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (s *session) recoverTransfer(r *request) error {
 			return err
 		}
 	}
-	return s.w.Write(&wire.Properties{Properties: []wire.Property{{Key: "content", Value: state}, {Key: "log", Value: tail(sp.Log())}}})
+	return s.found(dir, o, sp.Log(), wire.Property{Key: "content", Value: state})
 }
 
 // recoverSpool applies what a copy to o has committed and not applied to its end, and

@@ -161,13 +161,14 @@ func (s *session) undoTransfer(r *request) error {
 		last = time.Now()
 		return s.w.Write(&wire.Progress{Done: done})
 	})
-	if isGone(&m.Which, back, err) {
-		return s.w.Write(logGone())
+	if err == nil {
+		defer back.Close()
 	}
-	if err != nil {
+	if gone, err := isGone(dir, &m.Which, back, err); err != nil {
 		return err
+	} else if gone {
+		return s.found(dir, o, "")
 	}
-	defer back.Close()
 	if err := s.skipped(back); err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (s *session) undoTransfer(r *request) error {
 			return err
 		}
 	}
-	return s.w.Write(outcome(back, state))
+	return s.found(dir, o, back.Log(), outcome(back, state)...)
 }
 
 // bringBack checks, and unless that is all writes back. From Begin to End the
@@ -214,15 +215,14 @@ func stateOf(r *recovery.Restore) string {
 	return "interrupted"
 }
 
-func outcome(r *recovery.Restore, state string) *wire.Properties {
+func outcome(r *recovery.Restore, state string) []wire.Property {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	sub := r.Subject()
-	return &wire.Properties{Properties: []wire.Property{
-		{Key: "log", Value: tail(r.Log())},
+	return []wire.Property{
 		{Key: "begun", Value: sub.Begun.UTC().Format(time.RFC3339)},
 		{Key: "copy", Value: state},
 		{Key: "size", Value: number(sub.Size)},
 		{Key: "kept", Value: number(r.Kept)},
 		{Key: "written", Value: number(r.Written)},
-	}}
+	}
 }

@@ -219,7 +219,7 @@ func (w *chunkWriter) Close(ctx context.Context) error {
 	complete := func(ctx context.Context) error { return w.t.commit(ctx, w.src, w.report) }
 	err := newResume(w.t.o).run(ctx, complete, w.reopen)
 	if err != nil {
-		w.t.around.finish(false)
+		w.t.abort(err)
 	}
 	return classify(err)
 }

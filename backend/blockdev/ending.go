@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"context"
+	"errors"
 
 	"github.com/rclone/rclone/fs"
 
@@ -30,8 +31,9 @@ func (t *target) commit(ctx context.Context, src fs.ObjectInfo, report *report) 
 }
 
 // complete asks the helper to complete the target. Writing in place, that may be done
-// twice. A spool that was applied to its end is gone, so there is nothing to commit when
-// the answer was lost: whether it was done is seen in the target.
+// twice. A spool that was applied to its end, durably, is gone, so the one that is there
+// when the answer was lost lacks what is to be committed: whether it was done is seen in
+// the target. Any other error is one.
 func (t *target) complete(ctx context.Context, src fs.ObjectInfo, report *report) error {
 	if t.done {
 		return nil
@@ -39,7 +41,7 @@ func (t *target) complete(ctx context.Context, src fs.ObjectInfo, report *report
 	asked := t.asked
 	t.asked = true
 	err := t.lead.s.End(ctx, &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()})
-	if err != nil && asked && !isLost(err) && t.req.Apply == wire.ApplyAtomic && t.isWhole(ctx, report) {
+	if asked && t.req.Apply == wire.ApplyAtomic && errors.Is(err, wire.CodeSizeMismatch) && t.isWhole(ctx, report) {
 		err = nil
 	}
 	t.done = err == nil

@@ -50,6 +50,11 @@ func (j *journal) begin(run, since string) (all []known, lost int, err error) {
 	if since == "" || since != j.page.Run || !j.sound() {
 		lost, j.page.Known = len(j.page.Known), nil
 	}
+	if lost > 0 { // save may have nothing to say
+		if err := os.Remove(j.file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, lost, cannotForget(j.file, err)
+		}
+	}
 	j.page.Run = run
 	return slices.Clone(j.page.Known), lost, j.save()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rclone/rclone/fs"
@@ -148,6 +149,8 @@ type target struct {
 	receipt *receipting // nil when none is wanted
 	closed  func()      // called when it was given up; may be nil
 
+	interrupted atomic.Bool // by a signal
+
 	asked bool // the helper was asked to complete the target, and may have done it
 	done  bool // it has
 }
@@ -248,6 +251,7 @@ func (t *target) reopen(ctx context.Context, report *report) (void bool, err err
 		return false, err
 	}
 	t.lead = again
+	t.asked = t.asked && !void
 	t.keep(again)
 	return void, nil
 }
@@ -309,13 +313,13 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 }
 
 // abort ends a transfer that failed with err: what existed stays as it is now, a
-// new image is removed. After a lost connection it stays under its hidden name,
-// for the next try to go on from.
+// new image is removed. After a lost connection or a signal it stays under its hidden
+// name, for the next try to go on from.
 func (t *target) abort(err error) {
 	if err != nil && !t.isNew() && !errors.Is(err, errReceipt) {
 		fs.Errorf(t.o, "stopped before the end: %s", t.partly(sameCommand))
 	}
-	if isLost(err) {
+	if isLost(err) || t.isNew() && t.interrupted.Load() {
 		t.lead.release()
 	}
 	t.lead.close()

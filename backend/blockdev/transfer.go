@@ -76,11 +76,6 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 	defer c.t.endReceipt()
 	size := min(src.Size(), c.t.lead.opened.Size)
 	c.journal = o.newJournal(from, c.t.at, size)
-	if err := c.beginTrust(ctx, how); err != nil {
-		c.t.abort(nil)
-		return classify(err)
-	}
-	c.parts = newParts(c.trusting.rest(c.journal.order(block.Stripes(size, c.plan.blockSize()))))
 	c.plan.Meter.begin(c.report)
 	limited, progress, outcome := newLimit(ctx).watch(ctx, c.plan.Meter.settle(progress))
 	c.progress = func(n int64) {
@@ -90,6 +85,11 @@ func (o *Object) transfer(ctx context.Context, src fs.ObjectInfo, from place, ho
 	defer c.t.interruptible()()
 	limited, over := c.gently(limited)
 	defer over()
+	if err := c.beginTrust(limited, how); err != nil {
+		c.t.abort(err)
+		return classify(err)
+	}
+	c.parts = newParts(c.trusting.rest(c.journal.order(block.Stripes(size, c.plan.blockSize()))))
 	err = outcome(c.resume.run(limited, func(ctx context.Context) error { return c.work(ctx, src) }, c.reopen))
 	c.journal.end(err)
 	if err != nil {

@@ -248,13 +248,14 @@ var errInterrupted = fserrors.FatalError(errors.New("interrupted"))
 // of it: a helper in this process cannot keep a proof afterwards. over must be called
 // before the copy returns.
 func (c *copying) gently(ctx context.Context) (limited context.Context, over func()) {
-	if c.trusting == nil {
+	if c.t.o.fs.opt.Resume != resumeTrust {
 		return ctx, func() {}
 	}
 	limited, stop := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	c.t.closed = sync.OnceFunc(func() { close(ended) })
 	handle := atexit.Register(func() {
+		c.t.interrupted.Store(true)
 		stop(errInterrupted)
 		select {
 		case <-ended:

@@ -2,7 +2,6 @@ package blockdev
 
 import (
 	"context"
-	"path"
 	"strings"
 
 	"github.com/rclone/rclone/fs"
@@ -55,8 +54,9 @@ func (w *withLog) look(ctx context.Context, which wire.Which) (found map[string]
 }
 
 // do looks which log there is, and does what is to be done with that one. After a lost
-// connection it is asked for again. If the log is gone then, it was done: of an undo
-// nobody could tell otherwise, and asked for again it would take back the copy before.
+// connection it is asked for again. If the log is gone then, from the same place, it was
+// done: of an undo nobody could tell otherwise, and asked for again it would take back the
+// copy before.
 func (w *withLog) do(ctx context.Context) (found map[string]string, err error) {
 	there, err := w.look(ctx, wire.Which{Look: true})
 	if err != nil {
@@ -67,13 +67,15 @@ func (w *withLog) do(ctx context.Context) (found map[string]string, err error) {
 		if done {
 			return nil
 		}
-		found, err = w.ask(ctx, wire.Which{Log: path.Base(there["log"])})
+		found, err = w.ask(ctx, wire.Which{Log: there["which"]})
 		switch {
 		case err != nil:
 			lost = lost || isLost(err)
 			return err
 		case found["gone"] != "" && !lost:
 			return refuse("%s: %s was there and is gone: somebody else is at it", w.at, there["log"])
+		case found["gone"] != "" && found["place"] != there["place"]:
+			return refuse("%s: whether all was done is not known: %s is not found, and the host, its disk or the target is another one than before: look there before anything else is done", w.at, there["log"])
 		case found["gone"] != "":
 			fs.Logf(w.o, "the answer to the last step was lost, and it was done: %s is gone", there["log"])
 			found = there
@@ -81,5 +83,6 @@ func (w *withLog) do(ctx context.Context) (found map[string]string, err error) {
 		done = true
 		return nil
 	}
-	return found, newResume(w.o).run(ctx, try, try)
+	err = newResume(w.o).run(ctx, try, try)
+	return found, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // ReadAt reads len(p) bytes at off, or fewer and an error. Past Size it is
@@ -164,6 +165,9 @@ func (o *Object) removeOpen() error {
 	err := os.Remove(o.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
+	}
+	if err == nil { // makes durable, too, what a helper that was killed has renamed before
+		err = syncDir(filepath.Dir(o.path))
 	}
 	return fail("remove", o.path, err)
 }

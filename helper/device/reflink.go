@@ -117,10 +117,14 @@ func (o *Object) cloned(image *Object, fi os.FileInfo, stamp string) error {
 // resemble gives o the owner, mode and extended attributes of another file, labels and
 // access control lists among them.
 func (o *Object) resemble(like *os.File, fi os.FileInfo) error {
-	if err := o.own(fi); err != nil {
-		return err
+	err := fail("set the owner of", o.path, chown(o.f, fi))
+	if err == nil { // before the mode, which without a list would let a group in that the list does not
+		err = fail("set the attributes of", o.path, likeAttributes(o.f, like))
 	}
-	return fail("set the attributes of", o.path, likeAttributes(o.f, like))
+	if err == nil {
+		err = fail("set the mode of", o.path, o.f.Chmod(fi.Mode().Perm()))
+	}
+	return err
 }
 
 // own gives o an owner and mode.

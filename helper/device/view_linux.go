@@ -1,9 +1,11 @@
 package device
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +46,8 @@ func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
 // mapCached maps bytes of f that are all in the page cache, nil when they are not:
 // touching a page that is not there would read it without reading ahead, and take
 // memory for a hole in a file system that lives there. Kernels before Linux 6.5 do
-// not tell.
+// not tell. cachestat counts pages whose reading has failed as well, and mincore does
+// not. MAP_POPULATE must not be used: it tries such pages again without end.
 func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 	err = withFD(f, func(fd uintptr) error {
 		var stat unix.Cachestat_t
@@ -52,8 +55,25 @@ func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 		if err != nil || stat.Cache != uint64(n/os.Getpagesize()) {
 			return err
 		}
-		m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+		m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED)
 		return err
 	})
-	return m, err
+	if err != nil || m == nil {
+		return nil, err
+	}
+	var pages [cacheUnit / 4096]byte
+	for at := 0; at < n && err == nil; at += cacheUnit {
+		part := m[at:min(at+cacheUnit, n)]
+		if err = mincore(part, &pages); err == nil && slices.ContainsFunc(pages[:len(part)/os.Getpagesize()], func(p byte) bool { return p&1 == 0 }) {
+			err = errNotRead
+		}
+	}
+	if err != nil {
+		_ = unix.Munmap(m)
+		return nil, err
+	}
+	return m, nil
 }
+
+// errNotRead is for pages in the cache that have no content.
+var errNotRead = errors.New("a page could not be read")

@@ -44,9 +44,9 @@ func (s State) Percent() int64 {
 }
 
 // Every calls show from a goroutine of its own, with the time that has passed, until
-// stop is called; after that no more. An interval of 0 is never.
+// stop is called; after that no more. An interval of 0 or less is never.
 func Every(interval time.Duration, show func(elapsed time.Duration)) (stop func()) {
-	if interval == 0 {
+	if interval <= 0 {
 		return func() {}
 	}
 	start, done, ended := time.Now(), make(chan struct{}), make(chan struct{})

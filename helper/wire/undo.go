@@ -13,7 +13,7 @@ type Undo struct {
 // Which is the log or spool that a request is about: without a name whatever there is.
 type Which struct {
 	Look bool   // only tell what there is; nothing is compared
-	Log  string // name of its file; when that is not the newest there, nothing is done
+	Log  string // which one, as the property of that name says; when that is gone, nothing is done
 }
 
 func (w *Which) validate() error { return checkStrings(MaxName, w.Log) }
