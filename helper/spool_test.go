@@ -361,7 +361,7 @@ func TestServe_SpoolResumed(t *testing.T) {
 
 	open.Transfer = wire.Claim{8}
 	c.call(open, new(wire.Opened))
-	c.fails(wire.CodeRefused, &wire.Close{Commit: true}) // nothing is there
+	c.fails(wire.CodeSizeMismatch, &wire.Close{Commit: true}) // nothing is there
 	holds(t, "nothing spooled", path, source)
 	c.hangUp()
 	c = connect(t, Policy{})
