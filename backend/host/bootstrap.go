@@ -114,10 +114,9 @@ const scriptPaths = `for f in "$1"*; do ` +
 	`if [ -d "$f" ]; then echo "` + replyPrefix + replyPath + ` $f/"; ` +
 	`elif [ -b "$f" ] || [ -f "$f" ]; then echo "` + replyPrefix + replyPath + ` $f"; fi; done`
 
-// scriptSudo defines how the command that follows its name becomes root, unless the user
-// is root: by sudo, or where there is none by doas. Neither may ask for a password.
+// scriptSudo defines how the command that follows its name becomes root: by sudo, or
+// where there is none by doas. Neither may ask for a password.
 const scriptSudo = `root() { ` +
-	`if [ "$(id -u)" = 0 ]; then exec "$@"; fi; ` +
 	`if command -v sudo >/dev/null 2>&1; then exec sudo -n -- "$@"; fi; ` +
 	`if command -v doas >/dev/null 2>&1; then exec doas -n -- "$@"; fi; ` +
 	`echo "neither sudo nor doas is installed" >&2; exit 1; }; `

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -65,7 +64,7 @@ func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 	for at := 0; at < n && err == nil; at += cacheUnit {
 		part := m[at:min(at+cacheUnit, n)]
 		if err = mincore(part, &pages); err == nil && slices.ContainsFunc(pages[:len(part)/os.Getpagesize()], func(p byte) bool { return p&1 == 0 }) {
-			err = errNotRead
+			err = unix.EIO
 		}
 	}
 	if err != nil {
@@ -74,6 +73,3 @@ func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 	}
 	return m, nil
 }
-
-// errNotRead is for pages in the cache that have no content.
-var errNotRead = errors.New("a page could not be read")
