@@ -36,7 +36,7 @@ type Server struct {
 	config string // path of sshd_config
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has been waited for
-	log    logBuffer
+	log    LogBuffer
 	stop   sync.Once
 }
 
@@ -275,19 +275,19 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// logBuffer is a bytes.Buffer for one writer and any number of readers.
-type logBuffer struct {
+// LogBuffer is a bytes.Buffer for one writer and any number of readers.
+type LogBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // hold mu
 }
 
-func (b *logBuffer) Write(p []byte) (int, error) {
+func (b *LogBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
-func (b *logBuffer) String() string {
+func (b *LogBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()

@@ -3,7 +3,6 @@
 package restart
 
 import (
-	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -185,7 +183,7 @@ func (m *machine) bootID() string { return m.run("cat /proc/sys/kernel/random/bo
 // command is an rclone that runs while the machine is restarted.
 type command struct {
 	m      *machine
-	stderr lines
+	stderr harness.LogBuffer
 	cmd    *exec.Cmd
 	ended  chan struct{}
 }
@@ -248,32 +246,13 @@ func (c *command) succeed() {
 // does not reach it, so that it cannot be told that something is durable which was lost.
 func (c *command) restart(how func() error) {
 	c.m.t.Helper()
-	before := c.stderr.count("lost, resuming")
+	lost := func() int { return strings.Count(c.stderr.String(), "lost, resuming") }
+	before := lost()
 	c.m.relay.Stall(true)
 	if err := how(); err != nil {
 		c.m.t.Fatal(err)
 	}
-	c.until("the loss was seen", func() bool { return c.stderr.count("lost, resuming") > before })
+	c.until("the loss was seen", func() bool { return lost() > before })
 	c.m.relay.Cut()
 	c.m.relay.Stall(false)
 }
-
-// lines is what a program writes, for others to look at meanwhile.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // hold mu
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *lines) count(word string) int { return strings.Count(l.String(), word) }
