@@ -66,12 +66,18 @@ func (t *target) isWhole(ctx context.Context, report *report) bool {
 	if l.opened.Entry.Kind == wire.KindFile && l.opened.Size != t.req.Size && !t.req.IgnoreSize {
 		return false
 	}
+	compared := int64(0)
 	for _, c := range report.contents() {
+		compared += c.Length
 		root, err := l.s.Root(ctx, c.Range, func(int64) {})
 		if err != nil || root != c.root {
 			fs.Debugf(t.o, "is not complete: %d bytes at byte %d have another root; %v", c.Length, c.Offset, err)
 			return false
 		}
+	}
+	if compared != t.req.Size {
+		fs.Debugf(t.o, "whether it is complete is not known: the roots of %d of %d bytes are", compared, t.req.Size)
+		return false
 	}
 	fs.Logf(t.o, "the answer to the last step was lost: all of it was read, and it is complete")
 	return true
