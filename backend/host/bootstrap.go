@@ -30,6 +30,7 @@ const (
 	replyFailed      = "failed"      // step, directory: this candidate is no good
 	replyExhausted   = "exhausted"   // there is no candidate with that number
 	replyFound       = "found"       // platform and path: an intact helper is on the host
+	replyStarts      = "starts"      // path: that helper is intact and speaks next
 	replyRemoved     = "removed"     // path of a helper
 	replyKept        = "kept"        // path of a helper that could not be removed
 	replyPath        = "path"        // a path; a directory ends with a slash
@@ -74,8 +75,17 @@ const scriptRun = scriptCommon + scriptSudo +
 	`case $(digest "$f") in "$w"*) ;; none*) [ "$T" = trust ] || return 0;; *) return 0;; esac; ` +
 	`"$f" version </dev/null >/dev/null 2>&1 || return 0; ` +
 	`if [ "$S" = find ]; then echo "` + replyPrefix + replyFound + ` $o/$a $f"; exit 0; fi; ` +
-	`if [ "$S" = sudo ]; then root "$f" serve; fi; exec "$f" serve; }; ` +
+	`echo "` + replyPrefix + replyStarts + ` $f"; ` + scriptBecome + `; }; ` +
 	`candidates; echo "` + replyPrefix + replyMissing + ` $o/$a"`
+
+// scriptBecome becomes the helper f, as root when S is "sudo".
+const scriptBecome = `if [ "$S" = sudo ]; then root "$f" serve; fi; exec "$f" serve`
+
+// scriptAgain becomes a helper that was found intact a moment ago: finding and
+// checking it costs more than starting it. Arguments: "sudo" or "", path.
+const scriptAgain = scriptSudo +
+	`S=$1; f=$2; if [ -f "$f" ] && [ -O "$f" ]; then ` + scriptBecome + `; fi; ` +
+	`echo "` + replyPrefix + replyMissing + `"`
 
 // scriptStore takes a helper from standard input into one candidate directory.
 // Arguments: helper_dir, number of the candidate from 0, hash, size in bytes.
@@ -129,6 +139,11 @@ const scriptInstalled = scriptSudo + `root "$1" serve`
 // has no tool for it; it is for right after an upload.
 func runCommand(cfg Config, entries []bundle.Entry, trust bool) string {
 	return helperCommand(cfg, entries, flagWord(cfg.Sudo, "sudo"), trust)
+}
+
+// againCommand is the command line that starts the helper at path once more.
+func againCommand(cfg Config, path string) string {
+	return scriptCommand(scriptAgain, []string{flagWord(cfg.Sudo, "sudo"), path})
 }
 
 // findCommand is the command line that tells where the helper is that runCommand
@@ -194,7 +209,8 @@ var errSilent = errors.New("the host closed the stream before the helper answere
 
 // awaitSpeaker reads the output of a command until the helper's magic or a
 // script's answer appears, skipping what a login prints before. With the magic
-// it returns a reader that begins with it.
+// it returns a reader that begins with it, and the answer that announced it, if
+// one did.
 func awaitSpeaker(r io.Reader) (io.Reader, reply, error) {
 	var seen []byte
 	line := 0 // start of the last line, before which no answer is
@@ -204,7 +220,8 @@ func awaitSpeaker(r io.Reader) (io.Reader, reply, error) {
 		fresh := max(0, len(seen)-len(wire.Magic))
 		seen = append(seen, chunk[:n]...)
 		if at := bytes.Index(seen[fresh:], []byte(wire.Magic)); at >= 0 && fresh+at <= wire.MaxPreamble {
-			return io.MultiReader(bytes.NewReader(seen[fresh+at:]), r), reply{}, nil
+			rest := seen[fresh+at:]
+			return io.MultiReader(bytes.NewReader(rest), r), announced(seen[:fresh+at]), nil
 		}
 		if answer, ok := findReply(seen[line:]); ok {
 			return nil, answer, nil
@@ -229,12 +246,24 @@ func silent(seen []byte) error {
 	return errSilent
 }
 
-// findReply looks for a complete line of a script.
+// findReply looks for a complete line of a script that is all it has to say.
 func findReply(seen []byte) (reply, bool) {
 	for r := range replies(seen) {
-		return r, true
+		if r.verb != replyStarts {
+			return r, true
+		}
 	}
 	return reply{}, false
+}
+
+// announced is the answer that announced the helper, in what came before it.
+func announced(seen []byte) (last reply) {
+	for r := range replies(seen) {
+		if r.verb == replyStarts {
+			last = r
+		}
+	}
+	return last
 }
 
 // maxDetail bounds the details of a reply, in bytes: above all one path.

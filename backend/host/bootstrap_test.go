@@ -25,6 +25,8 @@ func TestAwaitSpeaker(t *testing.T) {
 		"reply after banner":   {in: "Welcome\r\n" + replyPrefix + "stored /a b\r\n", reply: reply{"stored", "/a b"}},
 		"reply inside a line":  {in: "x " + replyPrefix + "stored /a\n" + wire.Magic, rest: wire.Magic},
 		"hostile reply":        {in: replyPrefix + "failed run \x1b[2J/a\n", reply: reply{"failed", "run [2J/a"}},
+		"announced":            {in: "Hi\n" + replyPrefix + "starts /a b\n" + wire.Magic + "data", rest: wire.Magic + "data", reply: reply{"starts", "/a b"}},
+		"announced in vain":    {in: replyPrefix + "starts /a\n", fails: true},
 		"cut reply":            {in: replyPrefix + "stored", fails: true},
 		"nothing":              {fails: true},
 		"only a banner":        {in: "This account is not available.\n", fails: true},
@@ -61,10 +63,11 @@ func TestAwaitSpeaker_ReadError(t *testing.T) {
 
 func FuzzAwaitSpeaker(f *testing.F) {
 	f.Add([]byte(wire.Magic))
+	f.Add([]byte(replyPrefix + "starts /a\n" + wire.Magic))
 	f.Add([]byte("hello\n" + replyPrefix + "failed run /tmp\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		rest, answer, err := awaitSpeaker(strings.NewReader(string(in)))
-		if rest != nil && (err != nil || answer != reply{}) {
+		if rest != nil && (err != nil || answer != reply{} && answer.verb != replyStarts) {
 			t.Error("stream together with an answer or error")
 		}
 		if strings.ContainsAny(answer.detail, "\n\x1b\x00") {

@@ -40,8 +40,10 @@ type deployer struct {
 	timeout time.Duration // for the helper's first words; 0 means none
 	logins  chan struct{} // room for those who log in; nil where nobody has to
 
-	mu       sync.Mutex           // hold for streams and closed
+	mu       sync.Mutex           // hold for what follows, up to closed
 	streams  map[*Stream]struct{} // open ones
+	intact   string               // path of a helper; empty when none was found
+	found    time.Time            // when intact was
 	closed   bool
 	uploadMu sync.Mutex // hold while uploading
 	uploads  int        // completed ones; hold uploadMu
@@ -105,6 +107,12 @@ func (d *deployer) Start(ctx context.Context) (*Stream, error) {
 	if err != nil {
 		return nil, refuse(d.cfg.Host, "start helper", KindDeploy, "%w", err)
 	}
+	if path := d.foundLately(); path != "" {
+		stream, _, err := d.attempt(ctx, againCommand(d.cfg, path))
+		if err != nil || stream != nil {
+			return stream, err
+		}
+	}
 	uploads := d.uploadCount()
 	stream, answer, err := d.attempt(ctx, runCommand(d.cfg, entries, uploads > 0))
 	if err != nil || stream != nil {
@@ -137,6 +145,20 @@ func (d *deployer) Close() error {
 
 // Done implements Conn.
 func (d *deployer) Done() <-chan struct{} { return d.remote.done() }
+
+// lately is how long a helper that was found intact is started again without looking.
+const lately = time.Minute
+
+// foundLately is the path of a helper that was found intact on this connection, or
+// nothing.
+func (d *deployer) foundLately() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.found) > lately {
+		return ""
+	}
+	return d.intact
+}
 
 func (d *deployer) uploadCount() int {
 	d.uploadMu.Lock()
@@ -174,6 +196,11 @@ func (d *deployer) attempt(ctx context.Context, command string) (*Stream, reply,
 	if input == nil {
 		p.stop()
 		return nil, answer, nil
+	}
+	if answer.verb == replyStarts {
+		d.mu.Lock()
+		d.intact, d.found = answer.detail, time.Now()
+		d.mu.Unlock()
 	}
 	s, err := d.adopt(p, input)
 	return s, reply{}, err

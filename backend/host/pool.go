@@ -262,9 +262,11 @@ func (h *Host) CloseIdle() {
 	idle := h.idle
 	h.idle = nil
 	h.mu.Unlock()
+	var ended sync.WaitGroup // all wait for the same round trip
 	for _, s := range idle {
-		h.discard(s)
+		ended.Go(func() { h.discard(s) })
 	}
+	ended.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	kept := h.conns[:0]
@@ -284,7 +286,9 @@ func CloseIdle() {
 	hostsMu.Lock()
 	all := slices.Collect(maps.Values(hosts))
 	hostsMu.Unlock()
+	var closed sync.WaitGroup
 	for _, h := range all {
-		h.CloseIdle()
+		closed.Go(h.CloseIdle)
 	}
+	closed.Wait()
 }
