@@ -104,7 +104,13 @@ func TestRecorded(t *testing.T) {
 			near, far := net.Pipe()
 			p := &harness.Player{Dir: dir, As: harness.FromHelper, Grease: grease, Optional: unsteady, Alike: depends}
 			played := make(chan error, 1)
-			go func() { played <- p.Play(far, lines) }()
+			go func() {
+				err := p.Play(far, lines)
+				if err != nil {
+					far.Close() // nobody answers the client any more
+				}
+				played <- err
+			}()
 			s, err := recordedSession(t.Context(), near)
 			if err == nil {
 				err = steps(t.Context(), s, dir)

@@ -14,13 +14,15 @@ type applier struct {
 	tgt   Target // nil in a comparison
 	r     block.Range
 	patch wire.Patch     // decoded into
+	old   []block.Digest // block digests of an extent of zeros
 	next  []block.Digest // block digests of the extent when patched
 
 	unsqueeze compress.Decoder
 }
 
 func newApplier(tgt Target, r block.Range) applier {
-	return applier{tgt: tgt, r: r, next: make([]block.Digest, block.Count(block.ExtentSize, r.BlockSize))}
+	blocks := block.Count(block.ExtentSize, r.BlockSize)
+	return applier{tgt: tgt, r: r, old: make([]block.Digest, blocks), next: make([]block.Digest, blocks)}
 }
 
 // apply brings e to the digest of the patch. Nothing is written when the patch
@@ -34,7 +36,7 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 		a.compare(e, sum)
 		return true, nil
 	}
-	old := e.blockDigests(a.r.BlockSize)
+	old := e.blockDigests(a.old, a.r.BlockSize)
 	next := a.next[:len(old)]
 	copy(next, old)
 	data := a.patch.Data
@@ -54,8 +56,7 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 	if err := a.write(e, old, next, sum); err != nil {
 		return false, err
 	}
-	copy(e.sums, next)
-	e.blocks, e.digest, e.zero = e.sums[:len(next)], a.patch.Digest, false
+	e.digest, e.zero, e.blocks = a.patch.Digest, false, nil // nobody asks for these any more
 	return true, nil
 }
 

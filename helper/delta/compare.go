@@ -22,7 +22,7 @@ func CompareReceive(ctx context.Context, link Link, old Source, r block.Range, w
 // compare counts what the patch would write. Its digest cannot be verified
 // without the data, and is taken for that of the extent.
 func (a *applier) compare(e *extent, sum *wire.Summary) {
-	old := e.blockDigests(a.r.BlockSize)
+	old := e.blockDigests(a.old, a.r.BlockSize)
 	changed := int64(0)
 	for _, r := range a.patch.Runs {
 		_, n := runSpan(e, r, a.r.BlockSize)

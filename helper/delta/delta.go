@@ -11,7 +11,7 @@
 //	receiver: apply (verify, write) -> sync -> root
 //
 // Memory is bounded: the sender holds the data of [Hold] extents, both ends the
-// block digests of a window of extents. A long way does not slow a transfer down:
+// block digests of [mostRead] extents. A long way does not slow a transfer down:
 // what the sender waits for an answer about, it forgets and reads again.
 package delta
 
@@ -27,8 +27,13 @@ import (
 // block digests, where the source can be read again.
 const Hold = 8
 
-// Window is the number of extents by which a receiver may run ahead.
-const Window = 256
+// Window is the number of extents by which a receiver may run ahead. Of holes it is what
+// a long way takes: they come faster than any answer.
+const Window = 4096
+
+// mostRead is how many extents of a window may be no holes: each takes memory for the
+// digests of its blocks.
+const mostRead = 256
 
 // Link carries the frames of one transfer.
 type Link interface {

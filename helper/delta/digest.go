@@ -41,13 +41,17 @@ func Digests(ctx context.Context, src Source, r block.Range, each func(i int64, 
 func Differences(ctx context.Context, a, b Source, r block.Range, each func(length int, runs []Span) error) (roots [2]block.Digest, err error) {
 	sums := [2]*block.RootHash{block.NewRootHash(r), block.NewRootHash(r)}
 	var runs []Span
+	room := [2]*[]block.Digest{getSums(r.BlockSize), getSums(r.BlockSize)}
+	defer putSums(room[0])
+	defer putSums(room[1])
 	err = lockstep(ctx, r, []Source{a, b}, func(same []*extent) error {
 		for i, e := range same {
 			sums[i].Add(e.digest)
 		}
 		runs = runs[:0]
 		if same[0].digest != same[1].digest {
-			runs = appendRuns(runs, same[0], same[1], r.BlockSize)
+			left, right := same[0].blockDigests(*room[0], r.BlockSize), same[1].blockDigests(*room[1], r.BlockSize)
+			runs = appendRuns(runs, same[0], left, right, r.BlockSize)
 		}
 		return each(same[0].length, runs)
 	}, nil)
@@ -57,17 +61,16 @@ func Differences(ctx context.Context, a, b Source, r block.Range, each func(leng
 // Span is a range of bytes of a device.
 type Span struct{ Offset, Length int64 }
 
-// appendRuns appends the runs of blocks in which a and b differ.
-func appendRuns(runs []Span, a, b *extent, blockSize int) []Span {
-	left, right := a.blockDigests(blockSize), b.blockDigests(blockSize)
+// appendRuns appends the runs of blocks of e whose digests differ.
+func appendRuns(runs []Span, e *extent, left, right []block.Digest, blockSize int) []Span {
 	for i := 0; i < len(left); i++ {
 		first := i
 		for i < len(left) && left[i] != right[i] {
 			i++
 		}
 		if i > first {
-			from, to := first*blockSize, min(i*blockSize, a.length)
-			runs = append(runs, Span{a.offset + int64(from), int64(to - from)})
+			from, to := first*blockSize, min(i*blockSize, e.length)
+			runs = append(runs, Span{e.offset + int64(from), int64(to - from)})
 		}
 	}
 	return runs

@@ -125,7 +125,7 @@ func TestTransfer_ChangesWhileForgotten(t *testing.T) {
 
 // A sparse range costs round trips by the window, not by the extent.
 func TestTransfer_LatencyOfHoles(t *testing.T) {
-	const extents = 1024
+	const extents = 3 * Window
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		tr := transfer{src: memdev.New(extents << 20), tgt: memdev.New(extents << 20), r: rangeOf(extents<<20, 4096),

@@ -56,11 +56,13 @@ func (rc *receiver) note(e *extent, what verify) {
 func (rc *receiver) readBack(ctx context.Context) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
+	sums := getSums(rc.r.BlockSize)
+	defer putSums(sums)
 	slices.SortFunc(rc.written, func(a, b written) int { return cmp.Compare(a.index, b.index) })
 	for _, w := range rc.written {
 		e := &extent{index: w.index, gaps: w.gaps}
 		e.offset, e.length = rc.r.Extent(w.index)
-		e.fit(block.Count(e.length, rc.r.BlockSize))
+		e.sums = sums
 		for try := 0; ; try++ {
 			if err := rc.readStored(e, *buf); err != nil {
 				return err
@@ -145,7 +147,8 @@ func (s *sender) sendAgain(i int64) error {
 	if s.once {
 		return corrupted(e.offset, int64(e.length), "the device did not keep what was written, and the source cannot be read again")
 	}
-	e.fit(block.Count(e.length, s.r.BlockSize))
+	e.sums = getSums(s.r.BlockSize)
+	defer putSums(e.sums)
 	buf := getBuffer()
 	defer putBuffer(buf)
 	if err := s.scan.read(e, *buf); err != nil {

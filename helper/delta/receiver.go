@@ -64,7 +64,7 @@ func Receive(ctx context.Context, link Link, tgt Target, r block.Range, window i
 func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64, verify verify, repaired func(off, n int64) error) (*wire.Summary, error) {
 	rc := &receiver{
 		link: link, tgt: tgt, r: r, window: window, limit: window, verify: verify, repaired: repaired,
-		scan:  newScanner(src, r, int(window), false),
+		scan:  newScanner(src, r, window, false),
 		known: make([]*extent, window),
 		more:  make(chan struct{}, 1),
 		root:  block.NewRootHash(r),
@@ -276,7 +276,7 @@ func (rc *receiver) takeWant(i int64) error {
 func (rc *receiver) sendBlocks(e *extent) error {
 	e.state = stateWanted
 	rc.blocks.Extent, rc.blocks.Sums = e.index, rc.blocks.Sums[:0]
-	for _, d := range e.blockDigests(rc.r.BlockSize) {
+	for _, d := range e.blockDigests(rc.apply.old, rc.r.BlockSize) {
 		rc.blocks.Add(d)
 	}
 	return rc.link.Write(&rc.blocks)

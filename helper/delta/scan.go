@@ -19,15 +19,15 @@ type extent struct {
 	offset int64 // bytes, on the device
 	length int   // bytes
 	digest block.Digest
-	blocks []block.Digest // of each block; not set when zero
+	blocks []block.Digest // of each block, in sums; not set when zero
 	zero   bool           // all bytes are zero
 	hole   bool           // zero, and known without reading
 	data   []byte         // content; not set when zero, when the scanner keeps none, or after forget
 
-	sums  []block.Digest // memory of blocks
-	buf   *[]byte        // memory of data
-	state state          // owned by the stage that follows the scan
-	short []byte         // sender: the receiver's truncated block digests, when they came
+	sums  *[]block.Digest // memory of blocks; not set for a hole
+	buf   *[]byte         // memory of data
+	state state           // owned by the stage that follows the scan
+	short []byte          // sender: the receiver's truncated block digests, when they came
 
 	sentData, sentZero int64 // sender: bytes of the last patch sent; owned by run
 
@@ -67,10 +67,11 @@ type scanner struct {
 	gaps  *Salvage // src when it may have gaps, else nil
 	view  Viewer   // src when its content may lie in memory, else nil
 	r     block.Range
-	keep  bool          // extents keep their data
-	free  chan *extent  // extents to fill; what is not free bounds the memory
-	room  chan struct{} // as often as data may be taken into memory yet
-	ready chan struct{} // scanned has changed
+	keep  bool                 // extents keep their data
+	free  chan *extent         // extents to fill; what is not free bounds the memory
+	sums  chan *[]block.Digest // memory for block digests, for the extents that are no holes; the same
+	room  chan struct{}        // as often as data may be taken into memory yet
+	ready chan struct{}        // scanned has changed
 
 	mu      sync.Mutex
 	bufs    []*[]byte // given back, the last one first: it is still in the processor's cache; hold mu
@@ -80,16 +81,22 @@ type scanner struct {
 	stop    int64
 }
 
-// newScanner scans r with at most ahead extents taken and not given back, and the
-// data of at most Hold in memory, those that are being read included.
-func newScanner(src Source, r block.Range, ahead int, keep bool) *scanner {
+// newScanner scans r with at most ahead extents taken and not given back, of which
+// mostRead are no holes, and the data of at most Hold in memory, those that are being
+// read included.
+func newScanner(src Source, r block.Range, ahead int64, keep bool) *scanner {
+	ahead = max(min(ahead, r.Extents()), 1)
+	read := min(ahead, mostRead)
 	s := &scanner{src: src, r: r, keep: keep,
-		free: make(chan *extent, ahead), room: make(chan struct{}, Hold),
+		free: make(chan *extent, ahead), sums: make(chan *[]block.Digest, read), room: make(chan struct{}, Hold),
 		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
 	s.gaps, _ = src.(*Salvage)
 	s.view, _ = src.(Viewer)
 	for range ahead {
 		s.free <- nil // extents are made when they are first needed
+	}
+	for range read {
+		s.sums <- nil // so is their memory
 	}
 	for range Hold {
 		s.room <- struct{}{}
@@ -105,13 +112,22 @@ func (s *scanner) workers() int {
 // run scans extents until none is left.
 func (s *scanner) run(ctx context.Context) error {
 	var buf *[]byte
-	defer func() { s.giveBack(buf) }()
+	var sums *[]block.Digest // nil, or memory for the next extent that is no hole
+	defer func() {
+		s.giveBack(buf)
+		if sums != nil {
+			s.sums <- sums
+		}
+	}()
 	var e *extent
 	look := func(data []byte) { s.digest(e, data) }
 	for {
 		// Memory first: who has an extent can always go on, so the oldest one does.
 		var err error
 		if buf, err = s.buffer(ctx, buf); err != nil {
+			return err
+		}
+		if sums, err = s.digestRoom(ctx, sums); err != nil {
 			return err
 		}
 		select {
@@ -130,13 +146,16 @@ func (s *scanner) run(ctx context.Context) error {
 			s.free <- e // for the next worker to find out
 			return nil
 		}
-		// What was seen has no data: what differs of it is read, as after forget.
-		if !e.hole && !s.seen(e, look) {
-			if err := s.read(e, *buf); err != nil {
-				return err
-			}
-			if s.keep && !e.zero {
-				e.buf, e.data, buf = buf, (*buf)[:e.length], nil
+		if !e.hole {
+			e.sums, sums = sums, nil
+			// What was seen has no data: what differs of it is read, as after forget.
+			if !s.seen(e, look) {
+				if err := s.read(e, *buf); err != nil {
+					return err
+				}
+				if s.keep && !e.zero {
+					e.buf, e.data, buf = buf, (*buf)[:e.length], nil
+				}
 			}
 		}
 		s.deliver(e)
@@ -200,6 +219,22 @@ func (s *scanner) buffer(ctx context.Context, have *[]byte) (*[]byte, error) {
 	return buf, nil
 }
 
+// digestRoom returns memory for the block digests of an extent: have, unless that is nil.
+func (s *scanner) digestRoom(ctx context.Context, have *[]block.Digest) (*[]block.Digest, error) {
+	if have != nil {
+		return have, nil
+	}
+	select {
+	case sums := <-s.sums:
+		if sums == nil {
+			sums = getSums(s.r.BlockSize)
+		}
+		return sums, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 // giveBack makes memory available to the workers again.
 func (s *scanner) giveBack(buf *[]byte) {
 	if buf == nil {
@@ -226,7 +261,6 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 	e.sentData, e.sentZero = 0, 0
 	e.gaps, e.told = e.gaps[:0], 0
 	end := e.offset + int64(e.length)
-	e.fit(block.Count(e.length, s.r.BlockSize))
 	if s.stop <= e.offset {
 		s.start, s.stop, err = s.src.Data(e.offset, s.r.Offset+s.r.Length)
 		if err != nil {
@@ -237,14 +271,6 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 		e.setZero(s.r.BlockSize)
 	}
 	return true, nil
-}
-
-// fit makes room for the digests of that many blocks.
-func (e *extent) fit(blocks int) {
-	if cap(e.sums) < blocks {
-		e.sums = make([]block.Digest, blocks)
-	}
-	e.sums = e.sums[:blocks]
 }
 
 // seen digests e where it lies in memory, by look, if it does.
@@ -269,7 +295,7 @@ func (s *scanner) digest(e *extent, data []byte) {
 		return
 	}
 	e.zero = false
-	e.blocks = block.Digests(e.sums, data, s.r.BlockSize)
+	e.blocks = block.Digests(*e.sums, data, s.r.BlockSize)
 	e.digest = block.ExtentDigest(e.blocks)
 }
 
@@ -289,10 +315,11 @@ func (e *extent) setZero(blockSize int) {
 	e.digest = block.ZeroExtent(e.length, blockSize)
 }
 
-// blockDigests returns the digests of all blocks, also for a zero extent.
-func (e *extent) blockDigests(blockSize int) []block.Digest {
+// blockDigests returns the digests of all blocks; those of a zero extent are put into
+// room, which must be enough.
+func (e *extent) blockDigests(room []block.Digest, blockSize int) []block.Digest {
 	if e.zero {
-		return block.ZeroDigests(e.sums, e.length, blockSize)
+		return block.ZeroDigests(room, e.length, blockSize)
 	}
 	return e.blocks
 }
@@ -306,6 +333,10 @@ func (s *scanner) forget(e *extent) {
 // recycle gives e back to the scanner.
 func (s *scanner) recycle(e *extent) {
 	s.forget(e)
+	if e.sums != nil {
+		s.sums <- e.sums
+		e.sums, e.blocks = nil, nil
+	}
 	s.free <- e
 }
 
@@ -314,6 +345,11 @@ func (s *scanner) retire() {
 	for len(s.free) > 0 {
 		if e := <-s.free; e != nil {
 			extents.Put(e)
+		}
+	}
+	for len(s.sums) > 0 {
+		if sums := <-s.sums; sums != nil {
+			putSums(sums)
 		}
 	}
 	for _, buf := range s.bufs {
@@ -329,6 +365,20 @@ var buffers = sync.Pool{New: func() any {
 	b := make([]byte, block.ExtentSize)
 	return &b
 }}
+
+var sumsPool sync.Pool // of *[]block.Digest, for block digests
+
+// getSums returns room for the digests of the blocks of an extent.
+func getSums(blockSize int) *[]block.Digest {
+	n := block.Count(block.ExtentSize, blockSize)
+	if sums, _ := sumsPool.Get().(*[]block.Digest); sums != nil && len(*sums) >= n {
+		return sums
+	}
+	sums := make([]block.Digest, n)
+	return &sums
+}
+
+func putSums(sums *[]block.Digest) { sumsPool.Put(sums) }
 
 func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
 func putBuffer(b *[]byte) { buffers.Put(b) }

@@ -72,7 +72,7 @@ func Send(ctx context.Context, link Link, src Source, r block.Range, window int6
 func send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression, dry bool) (*wire.Summary, error) {
 	s := &sender{
 		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: compress.NewEncoder(mode),
-		scan:   newScanner(src, r, int(window), !dry),
+		scan:   newScanner(src, r, window, !dry),
 		theirs: make([]block.Digest, window),
 		known:  make([]*extent, window),
 		wake:   make(chan struct{}, 1), repaired: -1,

@@ -63,7 +63,7 @@ const (
 	MaxName      = 512
 	MaxPreamble  = 64 << 10 // what a login may print before the magic
 	MaxBatch     = 512      // extent digests in one Digests frame
-	MaxWindow    = 256      // extents between the oldest unsettled and the newest digest
+	MaxWindow    = 4096     // extents between the oldest unsettled and the newest digest
 	MaxWait      = 86400000 // milliseconds of the times in Prepare: a day
 	MaxDirectory = 32       // entries in one Entries frame, facts in one Properties frame
 )

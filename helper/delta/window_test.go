@@ -1,0 +1,88 @@
+package delta
+
+import (
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
+)
+
+// Between more holes than a window has, and more data than may be waited for, both ends go on, whichever of them has
+// which.
+func TestTransfer_MixedHoles(t *testing.T) {
+	const extents = Window + 1000
+	r := rangeOf(extents*block.ExtentSize, 1<<20)
+	rng := rand.New(rand.NewPCG(5, 9))
+	src, tgt := memdev.New(r.Length), memdev.New(r.Length)
+	for i := range int64(extents) {
+		dense := i < 2*mostRead || i%1000 < 20
+		for _, d := range []*memdev.Device{src, tgt} {
+			if !dense && rng.IntN(40) != 0 {
+				continue
+			}
+			at := i*block.ExtentSize + int64(rng.IntN(3))
+			if _, err := d.WriteAt([]byte{1}, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, delay := range []time.Duration{0, 20 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := transfer{src: src, tgt: tgt, r: r, window: Window, buffer: 1 << 20, inbox: 16, delay: delay}
+			s, rc := tr.join(t.Context())
+			if s.err != nil || rc.err != nil {
+				t.Fatalf("delay %v: sender %v, receiver %v", delay, s.err, rc.err)
+			}
+			if s.sum.Holes == 0 || s.sum.Scanned == 0 || delay == 0 && rc.sum.Data == 0 {
+				t.Errorf("delay %v: %+v", delay, rc.sum)
+			}
+		})
+	}
+	a, err := Root(t.Context(), src, r, func(int64) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := Root(t.Context(), tgt, r, func(int64) error { return nil }); err != nil || a != b {
+		t.Errorf("the target differs: %v", err)
+	}
+}
+
+// Data that nobody has settled is not read on and on: digests of its blocks take memory.
+func TestScanner_MostRead(t *testing.T) {
+	const extents = 3 * mostRead
+	d := memdev.New(extents * block.ExtentSize)
+	for i := range int64(extents) {
+		if _, err := d.WriteAt([]byte{1}, i*block.ExtentSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newScanner(d, rangeOf(extents*block.ExtentSize, 1<<20), Window, false)
+		for range s.workers() {
+			go func() {
+				if err := s.run(t.Context()); err != nil && t.Context().Err() == nil {
+					t.Error(err)
+				}
+			}()
+		}
+		synctest.Wait()
+		if s.next > mostRead {
+			t.Errorf("%d extents were read, and %d may be", s.next, mostRead)
+		}
+		for i := range int64(extents) {
+			e, err := s.await(t.Context(), i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.recycle(e)
+		}
+		synctest.Wait()
+		if len(s.sums) != cap(s.sums) || len(s.free) != cap(s.free) {
+			t.Errorf("given back: %d of %d, and %d of %d extents", len(s.sums), cap(s.sums), len(s.free), cap(s.free))
+		}
+		s.retire()
+	})
+}
