@@ -28,6 +28,7 @@ type machine struct {
 	log         *Log             // the newest
 	durable     map[string]int64 // bytes of each log that are on the disk, whoever has synced them
 	where       string           // of the last step
+	logs        *shelf           // where they are, nil for a disk that does not fail
 }
 
 func (m *machine) step(name string) {
@@ -100,6 +101,10 @@ func (m *machine) run(t *testing.T, last int, do func() error) (cut bool) {
 // tear loses a part of what was appended to the log and not synced; what is left may be garbage.
 func (m *machine) tear(t *testing.T) {
 	t.Helper()
+	if m.logs != nil {
+		m.logs.cut(t)
+		return
+	}
 	if m.log == nil {
 		return
 	}
