@@ -194,13 +194,22 @@ func TestTrust_Stacks(t *testing.T) {
 	for _, s := range stacks {
 		t.Run(s.name, func(t *testing.T) {
 			target := s.make(t, disk)
-			layer(t, target, func(*testing.T, string) {}, "")
-			layer(t, target, func(t *testing.T, target string) { scribbled(t, target) }, "what was written to")
-			layer(t, target, func(t *testing.T, _ string) { scribbledAt(t, disk, s.block) }, "what was written to sd")
+			_, last := watched(t, target)
+			check := func(t *testing.T, seen string, write func(t *testing.T)) {
+				t.Helper()
+				p, name := watched(t, target)
+				if p.Since != last {
+					t.Fatalf("nobody has written, and it says %+v", p)
+				}
+				write(t)
+				if p, last = watched(t, target); p.Since != (wire.Claim{}) || !strings.Contains(p.Doubt, seen) {
+					t.Errorf("%x: %+v", name, p)
+				}
+			}
+			check(t, "what was written to", func(t *testing.T) { scribbled(t, target) })
+			check(t, "what was written to sd", func(t *testing.T) { scribbledAt(t, disk, s.block) })
 			for _, name := range slices.Sorted(maps.Keys(s.behind)) {
-				t.Run(name, func(t *testing.T) {
-					layer(t, target, func(t *testing.T, _ string) { s.behind[name](t) }, "was")
-				})
+				t.Run(name, func(t *testing.T) { check(t, " was ", s.behind[name]) })
 			}
 		})
 	}
