@@ -141,6 +141,9 @@ func (o *Object) Close() error {
 		return nil
 	}
 	o.closed = true
+	if o.write && o.failed != nil {
+		forgetFailed(o.f)
+	}
 	o.cache.end(o.f)
 	o.direct.close()
 	o.exact.close()
