@@ -29,6 +29,7 @@ type machine struct {
 	durable     map[string]int64 // bytes of each log that are on the disk, whoever has synced them
 	where       string           // of the last step
 	logs        *shelf           // where they are, nil for a disk that does not fail
+	token       Token            // of all copies, zero for none
 }
 
 func (m *machine) step(name string) {
@@ -176,7 +177,7 @@ func wholeRoot(data []byte) block.Digest {
 func subjectOfDisk() Subject { return Subject{Path: "/dev/x", Size: diskSize} }
 
 func (m *machine) copyWithUndo(dir string, next []byte) error {
-	u, _, err := Begin(context.Background(), dir, subjectOfDisk(), Token{}, m)
+	u, _, err := Begin(context.Background(), dir, subjectOfDisk(), m.token, m)
 	if err != nil {
 		return err
 	}
