@@ -208,7 +208,11 @@ func (s *session) serve(r *request) error {
 	if !ok {
 		return wire.Errorf(wire.CodeUnsupported, "this helper (%s) does not know requests of type %#02x", Version(), uint8(r.frame.Type))
 	}
-	return h(s, r)
+	err := h(s, r)
+	if errors.Is(err, wire.ErrTrailing) || errors.Is(err, wire.ErrShort) { // another release, if anything
+		err = fmt.Errorf("%w: the client is %s, this helper %s: install the same release on both hosts", err, s.client.Build, Version())
+	}
+	return err
 }
 
 var handlers map[wire.Type]func(*session, *request) error

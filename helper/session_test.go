@@ -216,3 +216,20 @@ func TestSession_WrongFrames(t *testing.T) {
 		})
 	}
 }
+
+// A request of another release, with more or fewer fields, is refused with both builds, and the session stays usable.
+func TestSession_OtherFields(t *testing.T) {
+	c := connect(t, Policy{})
+	undo := &wire.Undo{Dir: t.TempDir()}
+	undo.Path = file(t, "img", []byte("x"))
+	payload := string(wire.Marshal(nil, undo))
+	for _, other := range []string{payload + "\x00", payload[:len(payload)-1]} {
+		if err := c.w.Forward(wire.Frame{Type: wire.TypeUndo, Payload: []byte(other)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.end(); !errors.Is(err, wire.CodeProtocol) || !strings.Contains(err.Error(), "this helper "+Version()) {
+			t.Errorf("%v", err)
+		}
+		c.usable()
+	}
+}

@@ -3,6 +3,7 @@ package blockdev
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/rclone/rclone/fs"
 
@@ -41,46 +42,80 @@ func (t *target) complete(ctx context.Context, src fs.ObjectInfo, report *report
 	asked := t.asked
 	t.asked = true
 	err := t.lead.s.End(ctx, &wire.Close{Commit: true, Reread: t.o.fs.opt.Reread, ModTime: src.ModTime(ctx).UnixNano()})
-	if asked && t.req.Apply == wire.ApplyAtomic && errors.Is(err, wire.CodeSizeMismatch) && t.isWhole(ctx, report) {
-		err = nil
+	unsure := isLost(err) || err != nil && ctx.Err() != nil
+	if asked && t.req.Apply == wire.ApplyAtomic && errors.Is(err, wire.CodeSizeMismatch) {
+		whole, unknown := t.isWhole(ctx, report)
+		switch {
+		case unknown != nil:
+			err, unsure = unknown, true
+		case whole:
+			err = nil
+		}
 	}
+	t.unsure.Store(unsure)
 	t.done = err == nil
 	return err
 }
 
 // isRenamed tells that a clone has taken the name of its image, when the answer to that
-// was lost: then there is another file, with the content that the clone got.
-func (t *target) isRenamed(ctx context.Context, other bool, report *report) bool {
-	t.done = other && t.asked && t.req.Apply == wire.ApplyReflink && t.isWhole(ctx, report)
-	return t.done
+// was lost: then there is another file, with the content that the clone got. again is
+// what was opened meanwhile, a clone of that. Its removal makes the names in the directory
+// durable, also the one that nobody answered for.
+func (t *target) isRenamed(ctx context.Context, again *lease, other bool, report *report) (bool, error) {
+	if !other || !t.asked || t.req.Apply != wire.ApplyReflink {
+		return false, nil
+	}
+	whole, err := t.isWhole(ctx, report)
+	if err == nil && !whole {
+		return false, nil
+	}
+	if removed := again.discard(ctx); err == nil && removed != nil {
+		err = fmt.Errorf("%s holds all that was copied, but whether it has its name durably is not known: %w", t.at, removed)
+	}
+	t.done = err == nil
+	t.unsure.Store(!t.done)
+	return t.done, err
 }
 
-// isWhole reads the target, and tells whether it holds all that was transferred.
-func (t *target) isWhole(ctx context.Context, report *report) bool {
+// discard ends what was opened to be written and was not. The error is why what is left
+// of it may still be there.
+func (l *lease) discard(ctx context.Context) error {
+	defer l.release()
+	return l.s.Close(ctx, false, 0)
+}
+
+// isWhole reads the target, and tells whether it holds all that was transferred. The error
+// is why that is not known: a lost connection, after which it can be asked again, or any
+// other.
+func (t *target) isWhole(ctx context.Context, report *report) (bool, error) {
+	unknown := func(err error) error {
+		return fmt.Errorf("whether %s is complete is not known, since the answer to the last step was lost: %w", t.at, err)
+	}
 	l, err := openSource(ctx, t.at)
 	if err != nil {
-		fs.Debugf(t.o, "whether it is complete is not known: %v", err)
-		return false
+		return false, unknown(err)
 	}
 	defer l.close()
 	if l.opened.Entry.Kind == wire.KindFile && l.opened.Size != t.req.Size && !t.req.IgnoreSize {
-		return false
+		return false, nil
 	}
 	compared := int64(0)
 	for _, c := range report.contents() {
 		compared += c.Length
 		root, err := l.s.Root(ctx, c.Range, func(int64) {})
-		if err != nil || root != c.root {
-			fs.Debugf(t.o, "is not complete: %d bytes at byte %d have another root; %v", c.Length, c.Offset, err)
-			return false
+		if err != nil {
+			return false, unknown(err)
+		}
+		if root != c.root {
+			fs.Debugf(t.o, "is not complete: %d bytes at byte %d have another root", c.Length, c.Offset)
+			return false, nil
 		}
 	}
 	if compared != t.req.Size {
-		fs.Debugf(t.o, "whether it is complete is not known: the roots of %d of %d bytes are", compared, t.req.Size)
-		return false
+		return false, unknown(fmt.Errorf("this run has compared %d of its %d bytes: the same command compares all of it", compared, t.req.Size))
 	}
 	fs.Logf(t.o, "the answer to the last step was lost: all of it was read, and it is complete")
-	return true
+	return true, nil
 }
 
 // look describes the target as it is now.

@@ -151,8 +151,9 @@ type target struct {
 
 	interrupted atomic.Bool // by a signal
 
-	asked bool // the helper was asked to complete the target, and may have done it
-	done  bool // it has
+	asked  bool        // the helper was asked to complete the target, and may have done it
+	done   bool        // it has
+	unsure atomic.Bool // nobody knows whether it has
 }
 
 // openTarget opens o for a source of size bytes. The helper refuses here, before
@@ -242,9 +243,8 @@ func (t *target) reopen(ctx context.Context, report *report) (void bool, err err
 		return false, err
 	}
 	void, err = t.same(again, len(req.Pins) > 0)
-	if t.isRenamed(ctx, void || err != nil, report) {
-		again.close()
-		return false, nil
+	if renamed, unknown := t.isRenamed(ctx, again, void || err != nil, report); renamed || unknown != nil {
+		return false, unknown
 	}
 	if err != nil {
 		again.release()
@@ -316,7 +316,7 @@ func (t *target) join(ctx context.Context) (*lease, error) {
 // new image is removed. After a lost connection or a signal it stays under its hidden
 // name, for the next try to go on from.
 func (t *target) abort(err error) {
-	if err != nil && !t.isNew() && !errors.Is(err, errReceipt) {
+	if err != nil && (!t.isNew() || t.unsure.Load()) && !errors.Is(err, errReceipt) {
 		fs.Errorf(t.o, "stopped before the end: %s", t.partly(sameCommand))
 	}
 	if isLost(err) || t.isNew() && t.interrupted.Load() {

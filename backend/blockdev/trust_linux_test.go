@@ -13,6 +13,7 @@ import (
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/operations"
+	rsync "github.com/rclone/rclone/fs/sync"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
@@ -27,7 +28,7 @@ const (
 	trustData = 20 << 20
 )
 
-// trusted is a copy that was interrupted in its third stripe.
+// trusted is a copy that was interrupted.
 type trusted struct {
 	t              *testing.T
 	f              *Fs // of the target
@@ -35,8 +36,21 @@ type trusted struct {
 	source, target string
 }
 
-// interrupted makes one, to a target that exists.
+// interrupted makes one that was cut in its third stripe, to a target that exists.
 func interrupted(t *testing.T, target string) *trusted {
+	t.Helper()
+	x := toTrust(t, target)
+	x.relay.CutAfter(2*trustData + trustData/2)
+	if err := x.copy(t.Context()); err == nil {
+		t.Fatal("was not cut")
+	}
+	x.relay.Reset()
+	x.free()
+	return x
+}
+
+// toTrust is one that has not begun.
+func toTrust(t *testing.T, target string) *trusted {
 	t.Helper()
 	x := &trusted{t: t, source: filepath.Join(t.TempDir(), "source"), target: target}
 	f, relay := overSSH(t, filepath.Dir(target))
@@ -52,12 +66,6 @@ func interrupted(t *testing.T, target string) *trusted {
 	if err = errors.Join(err, img.Close()); err != nil {
 		t.Fatal(err)
 	}
-	x.relay.CutAfter(2*trustData + trustData/2)
-	if err := x.copy(t.Context()); err == nil {
-		t.Fatal("was not cut")
-	}
-	x.relay.Reset()
-	x.free()
 	return x
 }
 
@@ -206,6 +214,43 @@ func TestTrust_Lost(t *testing.T) {
 	log := x.again()
 	if !strings.Contains(log.text(), "again, going on") || log.counter("trusted") != 2*block.StripeSize {
 		t.Errorf("%s", log.text())
+	}
+}
+
+// A copy that ends at a limit, as one for each night does, has done for good what it has done: the next one does not read
+// that on the target.
+func TestTrust_Limits(t *testing.T) {
+	for name, end := range map[string]func(x *trusted) error{
+		"max-transfer": func(x *trusted) error {
+			ctx, _ := stats(x.t)
+			ctx, ci := fs.AddConfig(ctx)
+			ci.MaxTransfer, ci.CutoffMode = 2*block.StripeSize+1<<20, fs.CutoffModeHard
+			return x.copy(ctx)
+		},
+		"max-duration": func(x *trusted) error {
+			ctx, ci := fs.AddConfig(x.t.Context())
+			ci.MaxDuration, ci.LowLevelRetries = fs.Duration(5*time.Second), 1
+			x.relay.Trickle(trustData / 2) // two seconds for a stripe
+			return rsync.CopyDir(ctx, x.f, newFs(x.t, "blockdev:localhost"+filepath.Dir(x.source)), false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := toTrust(t, filepath.Join(t.TempDir(), "source"))
+			write(t, x.target, nil)
+			if err := os.Truncate(x.target, trustSize); err != nil {
+				t.Fatal(err)
+			}
+			if err := end(x); err == nil {
+				t.Fatal("it did not end")
+			}
+			x.relay.Reset()
+			x.relay.Trickle(0)
+			x.free()
+			log := x.again()
+			if n := log.counter("trusted"); n < block.StripeSize || n > 2*block.StripeSize || log.counter("targetRead")+log.counter("targetHoles")+n != trustSize {
+				t.Errorf("trusted %d: %s", n, log.text())
+			}
+		})
 	}
 }
 

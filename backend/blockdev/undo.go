@@ -118,16 +118,19 @@ func flag(opt map[string]string, name string) (bool, error) {
 
 // partly says what a target is that was not completed, and what completes it.
 func (t *target) partly(completes string) string {
-	switch t.req.Apply {
-	case wire.ApplyReflink:
-		return "the target is as it was; " + completes
-	case wire.ApplyAtomic:
-		return `the target is as it was, or "backend recover" completes it; ` + completes
+	is, begun := "the target is ", "partly updated"
+	if t.unsure.Load() {
+		is, begun = "the answer to the last step was lost: the target is complete, or ", "not yet"
 	}
-	if t.req.Undo != "" {
-		return `the target is partly updated; ` + completes + `, and "backend undo" takes it back`
+	switch {
+	case t.req.Apply == wire.ApplyReflink:
+		return is + "as it was; " + completes
+	case t.req.Apply == wire.ApplyAtomic:
+		return is + `as it was, or "backend recover" completes it; ` + completes
+	case t.req.Undo != "":
+		return is + begun + "; " + completes + `, and "backend undo" takes it back`
 	}
-	return "the target is partly updated; " + completes
+	return is + begun + "; " + completes
 }
 
 // sameCommand is what completes a target after most transfers.

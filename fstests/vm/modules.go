@@ -15,7 +15,8 @@ import (
 
 // loaded are the modules that every machine starts with.
 var loaded = []string{
-	"loop", "dm-mod", "dm-thin-pool", "dm-flakey", "dm-delay", "dm-snapshot", "dm-log-writes", "raid1", "btrfs", "xfs", "sd_mod", "crc32c_generic",
+	"loop", "dm-mod", "dm-thin-pool", "dm-flakey", "dm-delay", "dm-snapshot", "dm-log-writes", "dm-crypt", "raid1", "btrfs", "xfs", "sd_mod",
+	"crc32c_generic",
 }
 
 // carried are modules that a test loads itself, with the parameters it needs.

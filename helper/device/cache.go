@@ -177,3 +177,11 @@ func (c *pageCache) wasCached(unit int64) bool {
 	r := c.regions[unit/units]
 	return r == nil || r[unit%units]
 }
+
+// forgetFailed drops all that is cached of a target to which a write has failed. Linux counts
+// what could not be written as clean: the next copy would read it, find nothing to do, and
+// its sync would say that all is on the disk.
+func forgetFailed(f *os.File) {
+	_ = dataSync(f) // what is on its way cannot be dropped
+	dropCached(f, 0, 0)
+}

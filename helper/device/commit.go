@@ -39,7 +39,7 @@ func (o *Object) commit(modTime time.Time) error {
 		}
 	}
 	if err := o.f.Sync(); err != nil {
-		return fail("sync", o.path, err)
+		return o.lost(fail("sync", o.path, err))
 	}
 	if o.final == "" {
 		return nil

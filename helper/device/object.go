@@ -141,6 +141,9 @@ func (o *Object) Close() error {
 		return nil
 	}
 	o.closed = true
+	if o.write && o.failed != nil {
+		forgetFailed(o.f)
+	}
 	o.cache.end(o.f)
 	o.direct.close()
 	o.exact.close()
@@ -163,11 +166,12 @@ func (o *Object) removeOpen() error {
 		_ = o.Close()
 	}
 	err := os.Remove(o.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil { // makes durable, too, what a helper that was killed has renamed before
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		// Makes durable, too, what a helper that was killed has renamed before.
 		err = syncDir(filepath.Dir(o.path))
+	}
+	if errors.Is(err, os.ErrNotExist) { // the directory is gone with all names in it
+		return nil
 	}
 	return fail("remove", o.path, err)
 }

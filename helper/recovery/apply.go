@@ -22,7 +22,7 @@ func (s *Spool) End() Commit { return s.commit }
 // was written.
 func (s *Spool) Apply(ctx context.Context, dev Device, check func(p []byte, off int64) error) error {
 	// Who committed it may have died before that was durable.
-	if err := s.log.sync(); err != nil {
+	if err := s.reopened(); err != nil {
 		return err
 	}
 	if err := s.valid(ctx, func(c *change) error {

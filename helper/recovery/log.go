@@ -70,10 +70,11 @@ func appendRecord(b []byte, r *record, durable int64) []byte {
 // Log is an open file of records. Several processes may have it open: who appends
 // holds its lock, and has read what others have appended.
 type Log struct {
-	f       *os.File
+	f       file
 	path    string
 	end     int64 // of the records read or written
 	durable int64 // known to be on the disk
+	failed  error // of a sync: what it was to make durable is lost, and no other one will say so
 	buf     []byte
 }
 
@@ -82,7 +83,7 @@ func openLog(path string, flag int) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Log{f: f, path: path}, nil
+	return &Log{f: wrap(path, f), path: path}, nil
 }
 
 // openOwn opens a log, which is a file of this user or of root, and no link.
@@ -224,16 +225,6 @@ func full(path string, err error) error {
 		return fmt.Errorf("%w: %w: %slook at the disk of the log", ErrIO, err, state)
 	}
 	return err
-}
-
-// sync makes all that was appended durable.
-func (l *Log) sync() error {
-	end := l.end
-	if err := l.f.Sync(); err != nil {
-		return full(l.path, err)
-	}
-	l.durable = max(l.durable, end)
-	return nil
 }
 
 // add appends one record and makes it durable.

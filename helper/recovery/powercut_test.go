@@ -28,6 +28,8 @@ type machine struct {
 	log         *Log             // the newest
 	durable     map[string]int64 // bytes of each log that are on the disk, whoever has synced them
 	where       string           // of the last step
+	logs        *shelf           // where they are, nil for a disk that does not fail
+	token       Token            // of all copies, zero for none
 }
 
 func (m *machine) step(name string) {
@@ -100,6 +102,10 @@ func (m *machine) run(t *testing.T, last int, do func() error) (cut bool) {
 // tear loses a part of what was appended to the log and not synced; what is left may be garbage.
 func (m *machine) tear(t *testing.T) {
 	t.Helper()
+	if m.logs != nil {
+		m.logs.cut(t)
+		return
+	}
 	if m.log == nil {
 		return
 	}
@@ -171,7 +177,7 @@ func wholeRoot(data []byte) block.Digest {
 func subjectOfDisk() Subject { return Subject{Path: "/dev/x", Size: diskSize} }
 
 func (m *machine) copyWithUndo(dir string, next []byte) error {
-	u, _, err := Begin(context.Background(), dir, subjectOfDisk(), Token{}, m)
+	u, _, err := Begin(context.Background(), dir, subjectOfDisk(), m.token, m)
 	if err != nil {
 		return err
 	}

@@ -248,9 +248,6 @@ func sumsOf(n int64) int { return int((n + sectorSize - 1) / sectorSize * 4) }
 // Begin notes that the writing back begins: from now on the target is neither in
 // the state before the transfer nor in that after it.
 func (r *Restore) Begin() error {
-	if r.Begun() {
-		return nil
-	}
 	if err := r.log.lock(); err != nil {
 		return err
 	}
@@ -262,6 +259,12 @@ func (r *Restore) Begin() error {
 		if err := r.log.f.Truncate(r.log.end); err != nil {
 			return err
 		}
+	}
+	if err := r.log.rewrite(); err != nil {
+		return err
+	}
+	if r.Begun() {
+		return r.log.sync()
 	}
 	return r.log.add(&record{kind: kindUndoing})
 }

@@ -76,6 +76,10 @@ func BeginSpool(dir string, s Subject, token Token, lead bool) (*Spool, error) {
 		sp.Close()
 		return nil, sp.resized(s.Size)
 	case sp.token == token:
+		if err := sp.reopened(); err != nil {
+			sp.Close()
+			return nil, err
+		}
 		return sp, nil
 	case !lead:
 		sp.Close()
@@ -147,6 +151,21 @@ func (s *Spool) note(r *record) error {
 		s.complete = append(without(s.complete, r.span()), c)
 	}
 	return nil
+}
+
+// reopened makes durable what another process may not have got onto the disk.
+func (s *Spool) reopened() error {
+	if err := s.log.lock(); err != nil {
+		return err
+	}
+	defer s.log.unlock()
+	if err := s.follow(s.note); err != nil {
+		return err
+	}
+	if err := s.log.rewrite(); err != nil {
+		return err
+	}
+	return s.log.sync()
 }
 
 // add appends buf, and makes it durable with sync.

@@ -48,7 +48,8 @@ func Begin(ctx context.Context, dir string, s Subject, token Token, dev Device) 
 		f.log.close()
 		return nil, e, fmt.Errorf("%s: %w: run the undo of %s again first", s.Path, ErrUndoing, f.log.path)
 	case f.state == stateOpen && f.token == token && token != Token{}:
-		return newUndo(f), e, nil
+		u, err = reopened(f)
+		return u, e, err
 	case f.state == stateOpen:
 		e.Log = f.log.path
 		u, err = resume(ctx, f, token, dev)
@@ -77,13 +78,24 @@ func resume(ctx context.Context, f *found, token Token, dev Device) (*Undo, erro
 		return nil, err
 	}
 	u := newUndo(&r.found)
-	if token == (Token{}) {
-		return u, nil
-	}
 	err = u.locked(func() error {
+		if err := u.log.rewrite(); err != nil || token == (Token{}) {
+			return err
+		}
 		return u.log.append(appendRecord(nil, &record{kind: kindTransfer, payload: token[:]}, u.log.durable))
 	})
 	if err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// reopened is the log of a transfer that goes on, in another process than before or beside
+// others.
+func reopened(f *found) (*Undo, error) {
+	u := newUndo(f)
+	if err := u.locked(u.log.rewrite); err != nil {
 		u.Close()
 		return nil, err
 	}
@@ -127,7 +139,7 @@ func Join(dir string, s Subject) (*Undo, error) {
 		f.log.close()
 		return nil, fmt.Errorf("%s: %w, of a transfer that runs, is in %s", s.Path, ErrNone, dir)
 	}
-	return newUndo(f), nil
+	return reopened(f)
 }
 
 func newUndo(f *found) *Undo {

@@ -74,6 +74,9 @@ func TestBegin_Record(t *testing.T) {
 	spoil("of another boot", func(file string, text []byte) {
 		put(file, bytes.Replace(text, []byte(`"boot" "`), []byte(`"boot" "x`), 1))
 	})
+	spoil("without a proof", func(file string, text []byte) {
+		put(file, bytes.Replace(text, []byte("witness 1\n"), []byte("witness 1: none\n"), 1))
+	})
 	spoil("of fewer facts", func(file string, text []byte) {
 		lines := bytes.SplitAfter(text, []byte("\n"))
 		put(file, append(bytes.Join(lines[:len(lines)-3], nil), "end\n"...))

@@ -84,9 +84,18 @@ func Begin(t Target, run Run) (*Witness, *Found, error) {
 
 // End keeps the record of the run, when nothing of it will be written any more, and the
 // claim on the target is still held. There is none when somebody else has written since
-// the transfer did so last: whoever has interrupted it may think that it is over.
+// the transfer did so last: whoever has interrupted it may think that it is over. Then the
+// next run is told why.
 func (w *Witness) End(t Target) error {
 	defer w.Drop()
+	err := w.end(t)
+	if err != nil {
+		_ = store(w.file, encodeWhy(err))
+	}
+	return err
+}
+
+func (w *Witness) end(t Target) error {
 	if err := t.Seal(followerTime); err != nil {
 		return err
 	}
@@ -137,7 +146,7 @@ func lastOf(file string) (last int64, err error) {
 }
 
 // errNone is for a target without a record.
-var errNone = errors.New("the helpers of the copy before have left no proof: they were killed, somebody wrote to it before they had ended, the host was started anew, or another copy came between")
+var errNone = errors.New("the helpers of the copy before have left no proof: they were killed, the host was started anew, or another copy came between")
 
 // record is what a file has.
 type record struct {
@@ -145,7 +154,20 @@ type record struct {
 	facts []device.Fact
 }
 
-const heading = "blockdev witness 1"
+// What a record begins with, and one that says why there is no proof.
+const (
+	heading    = "blockdev witness 1"
+	headingWhy = "blockdev witness 1: none"
+)
+
+// encodeWhy is the text of a record without a proof.
+func encodeWhy(err error) []byte {
+	why := err.Error()
+	return fmt.Appendf(nil, "%s\n%q\nend\n", headingWhy, why[:min(len(why), mostWhy)])
+}
+
+// mostWhy is how many bytes of a reason are kept.
+const mostWhy = 1000
 
 // encode is the text of a record: a heading, the run, a line for each fact, and a last
 // line that tells that nothing is missing.
@@ -162,6 +184,13 @@ func encode(run Run, facts []device.Fact) []byte {
 // decode is the other end of encode.
 func decode(text []byte) (r record, err error) {
 	damaged := errors.New("the proof that the helpers have left is damaged")
+	if said, ok := strings.CutPrefix(string(text), headingWhy+"\n"); ok {
+		var why string
+		if n, err := fmt.Sscanf(said, "%q\nend\n", &why); err != nil || n != 1 {
+			return r, damaged
+		}
+		return r, fmt.Errorf("the helpers of the copy before have left no proof: %s", why)
+	}
 	body, ok := strings.CutSuffix(string(text), "end\n")
 	lines := strings.Split(body, "\n")
 	if !ok || len(lines) < 4 || lines[0] != heading || lines[len(lines)-1] != "" {

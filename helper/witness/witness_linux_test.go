@@ -360,7 +360,7 @@ func TestDevice_Mapped(t *testing.T) {
 }
 
 // Who writes after the transfer has done so last, and before its end, makes that no proof; what a follower has written is
-// known from it, unless it was killed.
+// known from it, unless it was killed. The next run is told why there is none.
 func TestEnd(t *testing.T) {
 	t.Setenv("BLOCKDEV_WITNESS_DIR", t.TempDir())
 	image := filepath.Join(t.TempDir(), "image")
@@ -393,8 +393,10 @@ func TestEnd(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 		c.write(o)
-		if err := w.End(o); (err == nil) != c.good {
-			t.Errorf("%s: %v", name, err)
+		none := w.End(o)
+		_, found, err := witness.Begin(o, witness.Run{2})
+		if err != nil || (none == nil) != c.good || none != nil && !strings.Contains(found.Doubt, "left no proof: "+none.Error()) {
+			t.Errorf("%s: %v, and the next run is told %+v, %v", name, none, found, err)
 		}
 		o.Close()
 	}

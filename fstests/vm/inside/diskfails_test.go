@@ -5,10 +5,12 @@ package inside
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -134,6 +136,33 @@ func TestDiskFails(t *testing.T) {
 			c.use(t, c.dev, func() { tt.run(t, c) })
 		})
 	}
+}
+
+// What a disk could not take is not in the cache for the next copy to find, which would then have nothing to do: also where
+// the cache had the old content, and somebody keeps the device open.
+func TestDiskFails_Cached(t *testing.T) {
+	const size = 8 * mib
+	disk := harness.Loop(t, size).Path
+	working := "0 " + sectors(size) + " linear " + disk + " 0"
+	target := dm(t, "target", working)
+	src := harness.Image{Size: size, Seed: 1}.File(t)
+	held, err := os.Open(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if _, err := io.Copy(io.Discard, held); err != nil {
+		t.Fatal(err)
+	}
+	reload(t, target, "0 "+sectors(size)+" flakey "+disk+" 0 0 3600 1 error_writes")
+	if err := copyOnce(t, src, target, size); !errors.Is(err, wire.CodeIO) {
+		t.Errorf("got %v", err)
+	}
+	reload(t, target, working)
+	if err := copyOnce(t, src, target, size); err != nil {
+		t.Fatal(err)
+	}
+	harness.Same(t, src, disk)
 }
 
 // A log on a file system that lies on a mapping of the target is refused.
