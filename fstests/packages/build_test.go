@@ -1,5 +1,6 @@
 // Package packages builds the packages for Debian and for rpm of the programs that were built anyway, as a release
-// does, and looks at what is in them; the former is installed, used and removed in a copy of this machine's file system.
+// does, and looks at what is in them; they are installed, used and removed in copies of this machine's file system, in
+// one of which systemd runs.
 package packages
 
 import (

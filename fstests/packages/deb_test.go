@@ -81,7 +81,7 @@ func completion(t *testing.T, m *machine) {
 	}
 }
 
-// units checks what systemd thinks of the units, and runs a job as systemd would: it is not running here.
+// units checks what systemd thinks of the units, and runs a job as systemd would, which TestSystemd has do it.
 func units(t *testing.T, m *machine) {
 	if said := m.run(t, "systemd-analyze", "verify", "rclone-blockdev-sync@mail.timer", "rclone-blockdev-sync@mail.service"); said != "" {
 		t.Errorf("systemd-analyze says %s", said)
