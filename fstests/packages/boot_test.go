@@ -28,7 +28,7 @@ until find "$group" -depth -type d -exec rmdir {} +; do sleep 0.1; done
 `
 
 // boot is what comes before the first process. systemd finds itself in a container as systemd.io/CONTAINER_INTERFACE
-// has it: what belongs to the kernel cannot be written, so that it changes nothing of this machine, and /dev is its own.
+// has it: what belongs to the kernel cannot be written, so that it changes nothing of this machine; /dev and the homes are its own.
 const boot = `set -e
 cd "$1"
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work none root
@@ -48,6 +48,8 @@ for number in $(seq 0 127); do mknod -m 660 dev/loop$number b 7 $number; done
 ln -s /proc/self/fd dev/fd
 mount -t tmpfs -o mode=755 none run
 mount -t tmpfs -o mode=1777 none tmp
+mount -t tmpfs -o mode=700 none root
+mount -t tmpfs none home
 ip link set lo up
 hostname backup
 exec chroot . /usr/bin/env -i container=test /lib/systemd/systemd --system --unit=sysinit.target

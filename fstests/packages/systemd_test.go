@@ -32,9 +32,9 @@ func TestSystemd(t *testing.T) {
 	deb := build(t, "deb", "deb")
 	source, target := harness.Loop(t, 8*mib), harness.Loop(t, 8*mib)
 	m := newMachine(t)
-	m.add(t, deb, "/root/package.deb")
+	m.add(t, deb, "/srv/package.deb")
 	m.boot(t)
-	m.run(t, "dpkg", "--force-unsafe-io", "-i", "/root/package.deb")
+	m.run(t, "dpkg", "--force-unsafe-io", "-i", "/srv/package.deb")
 	if said := m.run(t, "systemctl", "list-unit-files", "--no-legend", "rclone-blockdev-sync@*"); strings.Count(said, "\n") != 2 {
 		t.Errorf("systemd knows of %q", said)
 	}
@@ -52,7 +52,7 @@ func TestSystemd(t *testing.T) {
 func (m *machine) host(t *testing.T) {
 	t.Helper()
 	client, host := harness.NewKey(t, t.TempDir(), "client", ""), harness.NewKey(t, t.TempDir(), "host", "")
-	m.shell(t, "rm -rf /root/.ssh /root/.cache /root/.config/rclone; mkdir -m 700 /root/.ssh; mkdir -p /run/sshd; chmod 700 /root")
+	m.shell(t, "mkdir -p -m 700 /root/.ssh /run/sshd")
 	for path, key := range map[string]*harness.Key{"/root/.ssh/id_ed25519": client, "/root/host_key": host} {
 		text, err := os.ReadFile(key.File)
 		if err != nil {
