@@ -28,7 +28,7 @@ const mib = 1 << 20
 // TestSystemd installs the package while systemd runs, and has it run jobs: by hand, by a timer, stopped in the middle.
 // What the unit takes away from a job is taken away here.
 func TestSystemd(t *testing.T) {
-	require.Need(t, require.Root, require.Overlay, require.Dpkg, require.Systemd, require.Sshd, require.Loop)
+	require.Need(t, require.Root, require.Overlay, require.Stage, require.Dpkg, require.Systemd, require.Sshd, require.Loop)
 	deb := build(t, "deb", "deb")
 	source, target := harness.Loop(t, 8*mib), harness.Loop(t, 8*mib)
 	m := newMachine(t)
