@@ -3,7 +3,6 @@ package fstests
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,34 +16,20 @@ import (
 
 const mib = 1 << 20
 
-// system runs a program of the system and returns what it printed.
-func system(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	path, err := require.Program(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(path, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // mounted makes a file system of that type and mounts it until the test ends.
 func mounted(t *testing.T, fstype string) (dir string) {
 	t.Helper()
 	require.Need(t, require.Root, require.Mount, require.Loop)
 	dir = t.TempDir()
 	if fstype == "tmpfs" {
-		system(t, "mount", "-t", fstype, "-o", "size=128m", "none", dir)
+		harness.Tool(t, "mount", "-t", fstype, "-o", "size=128m", "none", dir)
 	} else {
 		require.Need(t, map[string]require.Thing{"ext4": require.Mkfs, "xfs": require.Xfs, "btrfs": require.Btrfs}[fstype])
 		dev := harness.Loop(t, 320*mib)
-		system(t, "mkfs."+fstype, "-q", dev.Path)
-		system(t, "mount", "-t", fstype, dev.Path, dir)
+		harness.Tool(t, "mkfs."+fstype, "-q", dev.Path)
+		harness.Tool(t, "mount", "-t", fstype, dev.Path, dir)
 	}
-	t.Cleanup(func() { system(t, "umount", dir) })
+	t.Cleanup(func() { harness.Tool(t, "umount", dir) })
 	return dir
 }
 
@@ -114,7 +99,7 @@ func keepsThin(t *testing.T, target string, size, slack int64, taken func() int6
 // allocated is what a file takes on its disk, when all of it is there.
 func allocated(t *testing.T, path string) func() int64 {
 	return func() int64 {
-		system(t, "sync", path)
+		harness.Tool(t, "sync", path)
 		return harness.Allocated(t, path)
 	}
 }
@@ -137,7 +122,7 @@ func TestThin_FileSystems(t *testing.T) {
 			}
 
 			backing := filepath.Join(dir, "backing.img")
-			system(t, "truncate", "--size", strconv.Itoa(size), backing)
+			harness.Tool(t, "truncate", "--size", strconv.Itoa(size), backing)
 			dev := harness.LoopOn(t, backing)
 			defer dev.Detach(t) // before its file system is unmounted
 			keepsThin(t, dev.Path, size, slack, allocated(t, backing))
@@ -148,7 +133,7 @@ func TestThin_FileSystems(t *testing.T) {
 // used is the space that is taken of a file system.
 func used(t *testing.T, dir string) int64 {
 	t.Helper()
-	system(t, "sync", "-f", dir)
+	harness.Tool(t, "sync", "-f", dir)
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
@@ -165,7 +150,7 @@ func TestThin_Reflink(t *testing.T) {
 			image := filepath.Join(dir, "disk.img")
 			src := harness.Image{Size: size, Hole: 0.3, Seed: 2}.File(t)
 			copied(t, src, image)
-			system(t, "cp", "--reflink=always", image, image+".old")
+			harness.Tool(t, "cp", "--reflink=always", image, image+".old")
 			before := used(t, dir)
 			copied(t, src, image)
 			if grown := used(t, dir) - before; grown > slack {

@@ -1,7 +1,6 @@
 package blockdev
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -138,34 +136,16 @@ func latestDelta(ctx context.Context, at place, to *upload, dir string) (string,
 	if dir == "" {
 		return "", refuse("since=latest needs the receipts of the deltas before: set the option receipt of the remote to their directory, or name the last delta by since")
 	}
-	entries, err := os.ReadDir(dir)
+	all, err := keptReceipts(at, dir)
 	if err != nil {
 		return "", err
 	}
-	type known struct {
-		file string
-		r    *receipt.Receipt
-	}
-	var all []known
-	for _, e := range entries {
-		file := filepath.Join(dir, e.Name())
-		if !e.Type().IsRegular() || filepath.Ext(file) != receipt.Ext {
-			continue
-		}
-		r, err := receipt.Read(file)
-		if err != nil {
-			fs.Logf(nil, "%v", err)
-			continue
-		}
-		if r.Target.Name == receiptName(at) && r.Delta != "" && path.Dir(r.Delta) == path.Dir(to.full()) {
-			all = append(all, known{file, r})
-		}
-	}
+	all = slices.DeleteFunc(all, func(k keptReceipt) bool { return k.r.Delta == "" || path.Dir(k.r.Delta) != path.Dir(to.full()) })
 	if len(all) == 0 {
 		fs.Logf(nil, "%s: no receipt of a delta in %s: this one is full, and a chain begins with it", at, path.Dir(to.full()))
 		return "none", nil
 	}
-	last := slices.MaxFunc(all, func(a, b known) int { return cmp.Or(a.r.Ended.Compare(b.r.Ended), strings.Compare(a.file, b.file)) })
+	last := all[len(all)-1]
 	if _, err := to.f.NewObject(ctx, path.Base(last.r.Delta)); err != nil {
 		return "", refuse("%s: the last delta, which this one would follow, cannot be found: %v: name another state by since, or make a full one with since=none", last.r.Delta, err)
 	}

@@ -82,13 +82,19 @@ func ofDevice(at place, file string) (*receipt.Receipt, error) {
 	return r, nil
 }
 
-// listReceipts lists those of a device. What cannot be read is said and left out.
-func listReceipts(ctx context.Context, at place, dir string) (any, error) {
+// keptReceipt is a receipt in a file.
+type keptReceipt struct {
+	file string
+	r    *receipt.Receipt
+}
+
+// keptReceipts are those of a device in a directory, the oldest first. What cannot be read is said and left out.
+func keptReceipts(at place, dir string) ([]keptReceipt, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	lines := []*receiptLine{}
+	var all []keptReceipt
 	for _, e := range entries {
 		file := filepath.Join(dir, e.Name())
 		if !e.Type().IsRegular() || filepath.Ext(file) != receipt.Ext {
@@ -100,10 +106,26 @@ func listReceipts(ctx context.Context, at place, dir string) (any, error) {
 			continue
 		}
 		if r.Target.Name == receiptName(at) {
-			lines = append(lines, &receiptLine{File: file, Ended: r.Ended, Source: r.Source.Name, Size: r.Size, Changed: r.Changed, Zeroed: r.Zeroed, Root: r.Root})
+			all = append(all, keptReceipt{file, r})
 		}
 	}
-	slices.SortFunc(lines, func(a, b *receiptLine) int { return cmp.Or(a.Ended.Compare(b.Ended), strings.Compare(a.File, b.File)) })
+	slices.SortFunc(all, func(a, b keptReceipt) int {
+		return cmp.Or(a.r.Ended.Compare(b.r.Ended), strings.Compare(a.file, b.file))
+	})
+	return all, nil
+}
+
+// listReceipts lists those of a device.
+func listReceipts(ctx context.Context, at place, dir string) (any, error) {
+	all, err := keptReceipts(at, dir)
+	if err != nil {
+		return nil, err
+	}
+	lines := []*receiptLine{}
+	for _, k := range all {
+		r := k.r
+		lines = append(lines, &receiptLine{File: k.file, Ended: r.Ended, Source: r.Source.Name, Size: r.Size, Changed: r.Changed, Zeroed: r.Zeroed, Root: r.Root})
+	}
 	for i, line := range lines {
 		if err := context.Cause(ctx); err != nil {
 			return nil, err

@@ -39,7 +39,7 @@ func LoopOn(t testing.TB, backing string, options ...string) *Device {
 	t.Helper()
 	require.Need(t, require.Loop)
 	d := &Device{Backing: backing}
-	d.Path = tool(t, "losetup", append(options, "--find", "--show", backing)...)
+	d.Path = Tool(t, "losetup", append(options, "--find", "--show", backing)...)
 	t.Cleanup(func() { d.Detach(t) })
 	d.spin(t, false)
 	return d
@@ -85,8 +85,8 @@ func (d *Device) Detach(t testing.TB) {
 // detach checks that the device still belongs to the test's file before it lets go of it by name.
 func (d *Device) detach(t testing.TB) {
 	t.Helper()
-	if tool(t, "losetup", "--noheadings", "--output", "BACK-FILE", d.Path) == d.Backing {
-		tool(t, "losetup", "--detach", d.Path)
+	if Tool(t, "losetup", "--noheadings", "--output", "BACK-FILE", d.Path) == d.Backing {
+		Tool(t, "losetup", "--detach", d.Path)
 	}
 }
 
@@ -95,10 +95,10 @@ func (d *Device) detach(t testing.TB) {
 func Settle(t testing.TB, path string) {
 	t.Helper()
 	if isDevice(t, path) {
-		tool(t, "blockdev", "--flushbufs", path)
+		Tool(t, "blockdev", "--flushbufs", path)
 		return
 	}
-	tool(t, "sync", path)
+	Tool(t, "sync", path)
 }
 
 // ReadBack returns the content of a file or device through the dd program, of a device past the page cache.
@@ -122,7 +122,7 @@ func ReadBack(t testing.TB, path string) []byte {
 func SHA256(t testing.TB, path string) string {
 	t.Helper()
 	Settle(t, path)
-	sum, _, _ := strings.Cut(tool(t, "sha256sum", path), " ")
+	sum, _, _ := strings.Cut(Tool(t, "sha256sum", path), " ")
 	return strings.TrimPrefix(sum, `\`) // sha256sum marks a name with odd characters so
 }
 
@@ -131,7 +131,7 @@ func Same(t testing.TB, a, b string) {
 	t.Helper()
 	Settle(t, a)
 	Settle(t, b)
-	tool(t, "cmp", a, b)
+	Tool(t, "cmp", a, b)
 }
 
 // SamePrefix is Same for the first n bytes, for a device that is larger than its image.
@@ -139,14 +139,14 @@ func SamePrefix(t testing.TB, a, b string, n int64) {
 	t.Helper()
 	Settle(t, a)
 	Settle(t, b)
-	tool(t, "cmp", "--bytes="+strconv.FormatInt(n, 10), a, b)
+	Tool(t, "cmp", "--bytes="+strconv.FormatInt(n, 10), a, b)
 }
 
 // Allocated returns the bytes of storage that a file occupies, as the du program sees it.
 func Allocated(t testing.TB, path string) int64 {
 	t.Helper()
 	Settle(t, path)
-	kib, _, _ := strings.Cut(tool(t, "du", "--block-size=1024", path), "\t")
+	kib, _, _ := strings.Cut(Tool(t, "du", "--block-size=1024", path), "\t")
 	n, err := strconv.ParseInt(kib, 10, 64)
 	if err != nil {
 		t.Fatalf("du %s: %v", path, err)

@@ -15,9 +15,9 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
-// tool runs a system program and returns what it printed, without the last line end. The test fails with what
+// Tool runs a system program and returns what it printed, without the last line end. The test fails with what
 // the program said when it does not succeed.
-func tool(t testing.TB, name string, args ...string) string {
+func Tool(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path, err := require.Program(name)
 	if err != nil {

@@ -115,7 +115,7 @@ func (m *Machine) File(name, content string) {
 func (m *Machine) device(name, device string) {
 	m.t.Helper()
 	if path.Dir(name) == "/dev" {
-		m.must(fmt.Sprintf("mknod -m 660 %s b %s && chgrp disk %[1]s", Quote(name), tool(m.t, "stat", "--format=%Hr %Lr", device)))
+		m.must(fmt.Sprintf("mknod -m 660 %s b %s && chgrp disk %[1]s", Quote(name), Tool(m.t, "stat", "--format=%Hr %Lr", device)))
 		return
 	}
 	m.must(fmt.Sprintf("mkdir -p %s && ln -s %s %s", Quote(path.Dir(name)), device, Quote(name)))

@@ -31,8 +31,9 @@ type Stage struct {
 	once     sync.Once
 }
 
-// packaged are files that the package installs beside the programs.
-var packaged = map[string]string{
+// Packaged are files that the package installs beside the programs: from cmd/rclone-blockdev/package, and where to. The
+// pages are tried with them; a test of the package compares.
+var Packaged = map[string]string{
 	"rclone-blockdev-sync@.service": "/usr/lib/systemd/system/rclone-blockdev-sync@.service",
 	"rclone-blockdev-sync@.timer":   "/usr/lib/systemd/system/rclone-blockdev-sync@.timer",
 	"job.conf.example":              "/usr/share/doc/rclone-blockdev/examples/job.conf",
@@ -61,7 +62,7 @@ func NewStage(t testing.TB) *Stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, path := range packaged {
+	for name, path := range Packaged {
 		text, err := os.ReadFile(filepath.Join(root, "cmd/rclone-blockdev/package", name))
 		if err != nil {
 			t.Fatal(err)

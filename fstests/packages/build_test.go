@@ -1,5 +1,6 @@
 // Package packages builds the packages for Debian and for rpm of the programs that were built anyway, as a release
-// does, and looks at what is in them; the former is installed, used and removed in a copy of this machine's file system.
+// does, and looks at what is in them; they are installed, used and removed in copies of this machine's file system, in
+// one of which systemd runs.
 package packages
 
 import (
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,7 +157,7 @@ func readRelease(t *testing.T) release {
 
 // config is what goreleaser makes of its section nfpms for nfpm: the same, with the version, the programs and absolute
 // paths. What it does with templates is done for the two that are used.
-func config(t *testing.T, stage, programDir string) map[string]any {
+func config(t *testing.T, version, stage, programDir string) map[string]any {
 	t.Helper()
 	c := readRelease(t).Packages[0]
 	c["name"], c["version"], c["arch"], c["platform"] = c["package_name"], version, "amd64", "linux"
@@ -198,7 +200,23 @@ func absolute(path, root, stage string) string {
 // build makes a package, "deb" or "rpm", in a folder named name below work.
 func build(t *testing.T, format, name string) string {
 	t.Helper()
-	text, err := yaml.Marshal(config(t, stage(t), stripped(t)))
+	return buildOf(t, format, name, config(t, version, stage(t), stripped(t)))
+}
+
+// later is the version after the one of all other packages.
+const later = "1.2.4"
+
+// buildLater makes a package of that version, which does not have the file lost any more.
+func buildLater(t *testing.T, format, lost string) string {
+	t.Helper()
+	c := config(t, later, stage(t), stripped(t))
+	c["contents"] = slices.DeleteFunc(c["contents"].([]any), func(content any) bool { return content.(map[string]any)["dst"] == lost })
+	return buildOf(t, format, format+" "+later, c)
+}
+
+func buildOf(t *testing.T, format, name string, c map[string]any) string {
+	t.Helper()
+	text, err := yaml.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,14 @@
 package packages
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
@@ -27,6 +30,15 @@ func TestDeb(t *testing.T) {
 	m.run(t, "dpkg", "--force-unsafe-io", "--path-include=*", "-i", "/root/package.deb")
 	if said := m.run(t, "dpkg", "--verify", "rclone-blockdev"); said != "" {
 		t.Errorf("dpkg finds: %s", said)
+	}
+	for name, path := range harness.Packaged { // so the machine of fstests/pages is one with the package
+		want, err := os.ReadFile(filepath.Join(root(t), "cmd/rclone-blockdev/package", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.run(t, "cat", path) != string(want) {
+			t.Errorf("the package has another %s", path)
+		}
 	}
 	t.Run("versions", func(t *testing.T) {
 		if said := m.run(t, "rclone-blockdev", "version"); !strings.Contains(said, "\n- blockdev/version: ") {
@@ -81,7 +93,7 @@ func completion(t *testing.T, m *machine) {
 	}
 }
 
-// units checks what systemd thinks of the units, and runs a job as systemd would: it is not running here.
+// units checks what systemd thinks of the units, and runs a job as systemd would, which TestSystemd has do it.
 func units(t *testing.T, m *machine) {
 	if said := m.run(t, "systemd-analyze", "verify", "rclone-blockdev-sync@mail.timer", "rclone-blockdev-sync@mail.service"); said != "" {
 		t.Errorf("systemd-analyze says %s", said)

@@ -11,8 +11,9 @@ import (
 
 // machine is a copy of this machine's file system: what is written there goes to a folder of its own.
 type machine struct {
-	dir string
-	env []string
+	dir   string
+	env   []string
+	first string // process id of its systemd, when it was booted
 }
 
 // enter mounts all that a program needs to feel at home, and runs it. It does so in a mount namespace of its own,
@@ -39,6 +40,9 @@ func newMachine(t *testing.T) *machine {
 
 // try runs a program there.
 func (m *machine) try(args ...string) (string, error) {
+	if m.first != "" {
+		return output("/", m.env, append([]string{"nsenter", "--target", m.first, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"}, args...)...)
+	}
 	return output("/", m.env, append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", enter, "sh", m.dir}, args...)...)
 }
 

@@ -57,7 +57,7 @@ const (
 	Dpkg    Thing = "dpkg"    // packages of Debian can be installed
 	Lintian Thing = "lintian" // the checker of packages of Debian
 	Rpm     Thing = "rpm"     // the rpm program
-	Systemd Thing = "systemd" // systemd-analyze; nothing needs to run
+	Systemd Thing = "systemd" // systemd and its programs; nothing needs to run
 	Zsh     Thing = "zsh"     // the zsh shell
 	Fish    Thing = "fish"    // the fish shell
 	Overlay Thing = "overlay" // overlayfs can be mounted now

@@ -1,5 +1,5 @@
-// Report runs the benchmarks of fstests/bench, or takes the output of an earlier run, and writes what came of them: a
-// page with tables, the figures as JSON and CSV, and plots as SVG.
+// Command report runs the benchmarks of fstests/bench, or takes the output of an earlier run, and writes what came of
+// them: a page with tables, the figures as JSON and CSV, and plots as SVG.
 //
 //	go run ./fstests/bench/report -size 1G -o DIR
 //
