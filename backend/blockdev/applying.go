@@ -317,7 +317,7 @@ func (d *delivering) prepare(ctx context.Context) error {
 
 // abort is that of the target, with another way to go on.
 func (d *delivering) abort(err error) {
-	if !d.t.isNew() && !errors.Is(err, errReceipt) {
+	if (!d.t.isNew() || d.t.unsure.Load()) && !errors.Is(err, errReceipt) {
 		fs.Errorf(d.t.o, "stopped before the end: %s", d.t.partly(d.hint))
 	}
 	if isLost(err) {

@@ -111,8 +111,8 @@ func (t *target) isWhole(ctx context.Context, report *report) (bool, error) {
 			return false, nil
 		}
 	}
-	if compared != t.req.Size {
-		return false, unknown(fmt.Errorf("this run has compared %d of its %d bytes: the same command compares all of it", compared, t.req.Size))
+	if all := min(t.req.Size, t.lead.opened.Size); compared != all {
+		return false, unknown(fmt.Errorf("this run has compared %d of its %d bytes: the same command compares all of it", compared, all))
 	}
 	fs.Logf(t.o, "the answer to the last step was lost: all of it was read, and it is complete")
 	return true, nil

@@ -234,7 +234,7 @@ func TestEnding_MissingRoots(t *testing.T) {
 		"another size":  {[]heldContent{first, second}, size + 1, false, ""},
 		"wrong, no end": {[]heldContent{other}, size, false, ""},
 	} {
-		tgt := &target{o: o, at: at, req: wire.Open{Size: c.size}}
+		tgt := &target{o: o, at: at, req: wire.Open{Size: c.size}, lead: &lease{opened: &wire.Opened{Size: c.size}}}
 		whole, err := tgt.isWhole(t.Context(), holding(c.held...))
 		if whole != c.whole || (err != nil) != (c.unknown != "") || err != nil && !strings.Contains(err.Error(), c.unknown) {
 			t.Errorf("%s: %v, %v", name, whole, err)

@@ -251,7 +251,10 @@ func (t *target) reopen(ctx context.Context, report *report) (void bool, err err
 		return false, err
 	}
 	t.lead = again
-	t.asked = t.asked && !void
+	if void {
+		t.asked = false
+		t.unsure.Store(false)
+	}
 	t.keep(again)
 	return void, nil
 }

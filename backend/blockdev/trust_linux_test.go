@@ -229,8 +229,8 @@ func TestTrust_Limits(t *testing.T) {
 		},
 		"max-duration": func(x *trusted) error {
 			ctx, ci := fs.AddConfig(x.t.Context())
-			ci.MaxDuration, ci.LowLevelRetries = fs.Duration(5*time.Second), 1
-			x.relay.Trickle(trustData / 2) // two seconds for a stripe
+			ci.MaxDuration, ci.LowLevelRetries = fs.Duration(10*time.Second), 1
+			x.relay.Trickle(trustData / 4) // four seconds for a stripe
 			return rsync.CopyDir(ctx, x.f, newFs(x.t, "blockdev:localhost"+filepath.Dir(x.source)), false)
 		},
 	} {

@@ -119,6 +119,9 @@ func flag(opt map[string]string, name string) (bool, error) {
 // partly says what a target is that was not completed, and what completes it.
 func (t *target) partly(completes string) string {
 	is, begun := "the target is ", "partly updated"
+	if t.isNew() {
+		begun = "not there yet"
+	}
 	if t.unsure.Load() {
 		is, begun = "the answer to the last step was lost: the target is complete, or ", "not yet"
 	}

@@ -84,7 +84,7 @@ const scriptBecome = `if [ "$S" = sudo ]; then root "$f" serve; fi; exec "$f" se
 // scriptAgain becomes a helper that was found intact a moment ago: finding and
 // checking it costs more than starting it. Arguments: "sudo" or "", path.
 const scriptAgain = scriptSudo +
-	`S=$1; f=$2; if [ -f "$f" ] && [ -O "$f" ]; then ` + scriptBecome + `; fi; ` +
+	`S=$1; f=$2; if [ -O "${f%/*}" ] && [ -f "$f" ] && [ -O "$f" ]; then ` + scriptBecome + `; fi; ` +
 	`echo "` + replyPrefix + replyMissing + `"`
 
 // scriptStore takes a helper from standard input into one candidate directory.
@@ -240,7 +240,13 @@ func awaitSpeaker(r io.Reader) (io.Reader, reply, error) {
 }
 
 func silent(seen []byte) error {
-	if text := oneLine(string(seen), 200); text != "" {
+	var said []byte
+	for line := range bytes.Lines(seen) {
+		if !bytes.HasPrefix(line, []byte(replyPrefix)) {
+			said = append(said, line...)
+		}
+	}
+	if text := oneLine(string(said), 200); text != "" {
 		return fmt.Errorf("%w; it printed: %s", errSilent, text)
 	}
 	return errSilent

@@ -109,9 +109,11 @@ func (d *deployer) Start(ctx context.Context) (*Stream, error) {
 	}
 	if path := d.foundLately(); path != "" {
 		stream, _, err := d.attempt(ctx, againCommand(d.cfg, path))
-		if err != nil || stream != nil {
+		var failed *Error
+		if stream != nil || err != nil && !(errors.As(err, &failed) && failed.Kind == KindDeploy) {
 			return stream, err
 		}
+		d.noteIntact("") // it is gone, or broken
 	}
 	uploads := d.uploadCount()
 	stream, answer, err := d.attempt(ctx, runCommand(d.cfg, entries, uploads > 0))
@@ -160,6 +162,12 @@ func (d *deployer) foundLately() string {
 	return d.intact
 }
 
+func (d *deployer) noteIntact(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.intact, d.found = path, time.Now()
+}
+
 func (d *deployer) uploadCount() int {
 	d.uploadMu.Lock()
 	defer d.uploadMu.Unlock()
@@ -198,9 +206,7 @@ func (d *deployer) attempt(ctx context.Context, command string) (*Stream, reply,
 		return nil, answer, nil
 	}
 	if answer.verb == replyStarts {
-		d.mu.Lock()
-		d.intact, d.found = answer.detail, time.Now()
-		d.mu.Unlock()
+		d.noteIntact(answer.detail)
 	}
 	s, err := d.adopt(p, input)
 	return s, reply{}, err

@@ -81,7 +81,7 @@ func TestCheckWords(t *testing.T) {
 }
 
 func TestScripts_Characters(t *testing.T) {
-	for name, script := range map[string]string{"run": scriptRun, "store": scriptStore, "remove": scriptRemove, "paths": scriptPaths, "installed": scriptInstalled} {
+	for name, script := range map[string]string{"run": scriptRun, "again": scriptAgain, "store": scriptStore, "remove": scriptRemove, "paths": scriptPaths, "installed": scriptInstalled} {
 		if i := strings.IndexAny(script, "'\\!\n\r"); i >= 0 {
 			t.Errorf("script %s holds %q, which fish or csh change", name, script[i])
 		}

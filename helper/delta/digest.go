@@ -41,16 +41,16 @@ func Digests(ctx context.Context, src Source, r block.Range, each func(i int64, 
 func Differences(ctx context.Context, a, b Source, r block.Range, each func(length int, runs []Span) error) (roots [2]block.Digest, err error) {
 	sums := [2]*block.RootHash{block.NewRootHash(r), block.NewRootHash(r)}
 	var runs []Span
-	room := [2]*[]block.Digest{getSums(r.BlockSize), getSums(r.BlockSize)}
-	defer putSums(room[0])
-	defer putSums(room[1])
+	zeros := [2]*room{getRoom(r.BlockSize), getRoom(r.BlockSize)}
+	defer putRoom(zeros[0])
+	defer putRoom(zeros[1])
 	err = lockstep(ctx, r, []Source{a, b}, func(same []*extent) error {
 		for i, e := range same {
 			sums[i].Add(e.digest)
 		}
 		runs = runs[:0]
 		if same[0].digest != same[1].digest {
-			left, right := same[0].blockDigests(*room[0], r.BlockSize), same[1].blockDigests(*room[1], r.BlockSize)
+			left, right := same[0].blockDigests(zeros[0].sums, r.BlockSize), same[1].blockDigests(zeros[1].sums, r.BlockSize)
 			runs = appendRuns(runs, same[0], left, right, r.BlockSize)
 		}
 		return each(same[0].length, runs)

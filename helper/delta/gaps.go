@@ -45,9 +45,17 @@ func (rc *receiver) takeGaps(m *wire.Gaps) error {
 		wire.GapBytes(m.List) <= wire.GapBytes(e.gaps) {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: gaps at byte %d cannot come now", first.Offset)
 	}
+	if len(e.gaps) == 0 {
+		if rc.gapped++; rc.gapped > mostRead {
+			return wire.Errorf(wire.CodeProtocol, "protocol error: more than %d extents with gaps are not settled", mostRead)
+		}
+	}
 	e.gaps = append(e.gaps[:0], m.List...)
 	if k, ok := rc.tgt.(GapKeeper); ok {
 		k.KeptGaps(e.gaps)
+	}
+	if e.hole { // zeros, as the gaps
+		return rc.sendBlocks(e)
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)

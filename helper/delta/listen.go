@@ -92,9 +92,10 @@ func (l *listener) takeDigests(f *wire.Frame) error {
 	return nil
 }
 
-// settle allows the receiver more, well before it has used up what it may send.
+// settle allows the receiver more, well before it has used up what it may send or what it
+// may have read.
 func (l *listener) settle() error {
-	if l.heard-l.told < max(l.window/4, 1) && l.heard < l.r.Extents() {
+	if l.heard-l.told < max(min(l.window, mostRead)/4, 1) && l.heard < l.r.Extents() {
 		return nil
 	}
 	l.told = l.heard

@@ -19,15 +19,15 @@ type extent struct {
 	offset int64 // bytes, on the device
 	length int   // bytes
 	digest block.Digest
-	blocks []block.Digest // of each block, in sums; not set when zero
+	blocks []block.Digest // of each block, in room; not set when zero
 	zero   bool           // all bytes are zero
 	hole   bool           // zero, and known without reading
 	data   []byte         // content; not set when zero, when the scanner keeps none, or after forget
 
-	sums  *[]block.Digest // memory of blocks; not set for a hole
-	buf   *[]byte         // memory of data
-	state state           // owned by the stage that follows the scan
-	short []byte          // sender: the receiver's truncated block digests, when they came
+	room  *room   // memory of blocks and short; not set for a hole
+	buf   *[]byte // memory of data
+	state state   // owned by the stage that follows the scan
+	short []byte  // sender: the receiver's truncated block digests, when they came
 
 	sentData, sentZero int64 // sender: bytes of the last patch sent; owned by run
 
@@ -67,11 +67,11 @@ type scanner struct {
 	gaps  *Salvage // src when it may have gaps, else nil
 	view  Viewer   // src when its content may lie in memory, else nil
 	r     block.Range
-	keep  bool                 // extents keep their data
-	free  chan *extent         // extents to fill; what is not free bounds the memory
-	sums  chan *[]block.Digest // memory for block digests, for the extents that are no holes; the same
-	room  chan struct{}        // as often as data may be taken into memory yet
-	ready chan struct{}        // scanned has changed
+	keep  bool          // extents keep their data
+	free  chan *extent  // extents to fill; what is not free bounds the memory
+	rooms chan *room    // memory for block digests, for the extents that are no holes; the same
+	room  chan struct{} // as often as data may be taken into memory yet
+	ready chan struct{} // scanned has changed
 
 	mu      sync.Mutex
 	bufs    []*[]byte // given back, the last one first: it is still in the processor's cache; hold mu
@@ -88,7 +88,7 @@ func newScanner(src Source, r block.Range, ahead int64, keep bool) *scanner {
 	ahead = max(min(ahead, r.Extents()), 1)
 	read := min(ahead, mostRead)
 	s := &scanner{src: src, r: r, keep: keep,
-		free: make(chan *extent, ahead), sums: make(chan *[]block.Digest, read), room: make(chan struct{}, Hold),
+		free: make(chan *extent, ahead), rooms: make(chan *room, read), room: make(chan struct{}, Hold),
 		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
 	s.gaps, _ = src.(*Salvage)
 	s.view, _ = src.(Viewer)
@@ -96,7 +96,7 @@ func newScanner(src Source, r block.Range, ahead int64, keep bool) *scanner {
 		s.free <- nil // extents are made when they are first needed
 	}
 	for range read {
-		s.sums <- nil // so is their memory
+		s.rooms <- nil // so is their memory
 	}
 	for range Hold {
 		s.room <- struct{}{}
@@ -112,11 +112,11 @@ func (s *scanner) workers() int {
 // run scans extents until none is left.
 func (s *scanner) run(ctx context.Context) error {
 	var buf *[]byte
-	var sums *[]block.Digest // nil, or memory for the next extent that is no hole
+	var spare *room // for the next extent that is no hole
 	defer func() {
 		s.giveBack(buf)
-		if sums != nil {
-			s.sums <- sums
+		if spare != nil {
+			s.rooms <- spare
 		}
 	}()
 	var e *extent
@@ -127,7 +127,7 @@ func (s *scanner) run(ctx context.Context) error {
 		if buf, err = s.buffer(ctx, buf); err != nil {
 			return err
 		}
-		if sums, err = s.digestRoom(ctx, sums); err != nil {
+		if spare, err = s.digestRoom(ctx, spare); err != nil {
 			return err
 		}
 		select {
@@ -147,7 +147,8 @@ func (s *scanner) run(ctx context.Context) error {
 			return nil
 		}
 		if !e.hole {
-			e.sums, sums = sums, nil
+			e.room, spare = spare, nil
+			e.short = e.room.short[:0]
 			// What was seen has no data: what differs of it is read, as after forget.
 			if !s.seen(e, look) {
 				if err := s.read(e, *buf); err != nil {
@@ -220,16 +221,16 @@ func (s *scanner) buffer(ctx context.Context, have *[]byte) (*[]byte, error) {
 }
 
 // digestRoom returns memory for the block digests of an extent: have, unless that is nil.
-func (s *scanner) digestRoom(ctx context.Context, have *[]block.Digest) (*[]block.Digest, error) {
+func (s *scanner) digestRoom(ctx context.Context, have *room) (*room, error) {
 	if have != nil {
 		return have, nil
 	}
 	select {
-	case sums := <-s.sums:
-		if sums == nil {
-			sums = getSums(s.r.BlockSize)
+	case m := <-s.rooms:
+		if m == nil {
+			m = getRoom(s.r.BlockSize)
 		}
-		return sums, nil
+		return m, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -257,9 +258,9 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 	e.index = s.next
 	s.next++
 	e.offset, e.length = s.r.Extent(e.index)
-	e.state, e.short = stateScanned, e.short[:0]
+	e.state = stateScanned
 	e.sentData, e.sentZero = 0, 0
-	e.gaps, e.told = e.gaps[:0], 0
+	e.told = 0
 	end := e.offset + int64(e.length)
 	if s.stop <= e.offset {
 		s.start, s.stop, err = s.src.Data(e.offset, s.r.Offset+s.r.Length)
@@ -295,7 +296,7 @@ func (s *scanner) digest(e *extent, data []byte) {
 		return
 	}
 	e.zero = false
-	e.blocks = block.Digests(*e.sums, data, s.r.BlockSize)
+	e.blocks = block.Digests(e.room.sums, data, s.r.BlockSize)
 	e.digest = block.ExtentDigest(e.blocks)
 }
 
@@ -333,10 +334,11 @@ func (s *scanner) forget(e *extent) {
 // recycle gives e back to the scanner.
 func (s *scanner) recycle(e *extent) {
 	s.forget(e)
-	if e.sums != nil {
-		s.sums <- e.sums
-		e.sums, e.blocks = nil, nil
+	if e.room != nil {
+		e.room.short = e.short[:0]
+		s.rooms <- e.room
 	}
+	e.room, e.blocks, e.short, e.gaps = nil, nil, nil, nil
 	s.free <- e
 }
 
@@ -347,9 +349,9 @@ func (s *scanner) retire() {
 			extents.Put(e)
 		}
 	}
-	for len(s.sums) > 0 {
-		if sums := <-s.sums; sums != nil {
-			putSums(sums)
+	for len(s.rooms) > 0 {
+		if m := <-s.rooms; m != nil {
+			putRoom(m)
 		}
 	}
 	for _, buf := range s.bufs {
@@ -366,19 +368,23 @@ var buffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-var sumsPool sync.Pool // of *[]block.Digest, for block digests
-
-// getSums returns room for the digests of the blocks of an extent.
-func getSums(blockSize int) *[]block.Digest {
-	n := block.Count(block.ExtentSize, blockSize)
-	if sums, _ := sumsPool.Get().(*[]block.Digest); sums != nil && len(*sums) >= n {
-		return sums
-	}
-	sums := make([]block.Digest, n)
-	return &sums
+// room is memory for the digests of the blocks of an extent.
+type room struct {
+	sums  []block.Digest
+	short []byte // of the receiver's
 }
 
-func putSums(sums *[]block.Digest) { sumsPool.Put(sums) }
+var roomPool sync.Pool // of *room
+
+func getRoom(blockSize int) *room {
+	n := block.Count(block.ExtentSize, blockSize)
+	if m, _ := roomPool.Get().(*room); m != nil && len(m.sums) >= n {
+		return m
+	}
+	return &room{sums: make([]block.Digest, n)}
+}
+
+func putRoom(m *room) { roomPool.Put(m) }
 
 func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
 func putBuffer(b *[]byte) { buffers.Put(b) }

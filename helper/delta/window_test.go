@@ -1,6 +1,9 @@
 package delta
 
 import (
+	"context"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -8,6 +11,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // Between more holes than a window has, and more data than may be waited for, both ends go on, whichever of them has
@@ -80,9 +84,62 @@ func TestScanner_MostRead(t *testing.T) {
 			s.recycle(e)
 		}
 		synctest.Wait()
-		if len(s.sums) != cap(s.sums) || len(s.free) != cap(s.free) {
-			t.Errorf("given back: %d of %d, and %d of %d extents", len(s.sums), cap(s.sums), len(s.free), cap(s.free))
+		if len(s.rooms) != cap(s.rooms) || len(s.free) != cap(s.free) {
+			t.Errorf("given back: %d of %d, and %d of %d extents", len(s.rooms), cap(s.rooms), len(s.free), cap(s.free))
 		}
 		s.retire()
 	})
+}
+
+// Who only listens tells the receiver in time what it may forget: it reads no further before.
+func TestListen_MostRead(t *testing.T) {
+	const extents = 3 * mostRead
+	d := memdev.New(extents * block.ExtentSize)
+	for i := range int64(extents) {
+		if _, err := d.WriteAt([]byte{1}, i*block.ExtentSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		tr := transfer{src: d, tgt: d, r: rangeOf(extents*block.ExtentSize, 1<<20), window: Window, buffer: 1 << 16, inbox: 4, dry: true}
+		heard := int64(0)
+		tr.send = func(ctx context.Context, l Link, _ Source, r block.Range, window int64) (*wire.Summary, error) {
+			root, err := Listen(ctx, l, r, window, func(int64, block.Digest) error { heard++; return nil })
+			return &wire.Summary{Root: root}, err
+		}
+		s, rc := tr.join(t.Context())
+		if s.err != nil || rc.err != nil || heard != extents {
+			t.Errorf("%d digests; sender %v, receiver %v", heard, s.err, rc.err)
+		}
+	})
+}
+
+// stale is a device whose file system says that it is empty, as before somebody else has written to it.
+type stale struct{ *memdev.Device }
+
+func (stale) Data(off, end int64) (int64, int64, error) { return end, end, nil }
+
+// Gaps may be named in what was a hole when it was looked at, and for as many extents as a sender may have read.
+func TestReceive_GapsInHoles(t *testing.T) {
+	const extents = mostRead + 2
+	r := rangeOf(extents*block.ExtentSize, 1<<20)
+	for n, want := range map[int64]error{1: io.EOF, mostRead: io.EOF, mostRead + 1: wire.CodeProtocol} {
+		d := memdev.New(r.Length)
+		if _, err := d.WriteAt([]byte{1}, 100); err != nil {
+			t.Fatal(err)
+		}
+		var gaps []wire.Message
+		for i := range n {
+			gaps = append(gaps, kept(i*block.ExtentSize+512, 512))
+		}
+		synctest.Test(t, func(t *testing.T) {
+			err := play(func(ctx context.Context, l Link) error {
+				_, err := Receive(ctx, l, stale{d}, r, Window)
+				return err
+			}, gaps...)
+			if !errors.Is(err, want) {
+				t.Errorf("gaps in %d extents: %v", n, err)
+			}
+		})
+	}
 }

@@ -36,6 +36,13 @@ func TestDeployer_Start_Again(t *testing.T) {
 	if unpacked.Load() != 2 {
 		t.Errorf("a helper that went away was stored %d times in all", unpacked.Load())
 	}
+	if err := os.WriteFile(stored(t, dir+"/.cache")[0], []byte("broken"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	start(t, d)
+	if unpacked.Load() != 3 {
+		t.Errorf("a helper that broke was not stored again: %d times in all", unpacked.Load())
+	}
 	d.found = time.Now().Add(-2 * lately)
 	first = looks()
 	start(t, d)
