@@ -116,7 +116,11 @@ func TestInterrupt(t *testing.T) {
 				if err == nil || !errors.As(err, &exit) || !exit.Exited() {
 					t.Errorf("rclone ended with %v", err)
 				}
-				if !strings.Contains(stderr.String(), "interrupted: the target is partly updated; the same command completes it") {
+				state := "partly updated"
+				if fresh {
+					state = "not there yet"
+				}
+				if !strings.Contains(stderr.String(), "interrupted: the target is "+state+"; the same command completes it") {
 					t.Errorf("it does not say what state the target is in: %s", stderr.String())
 				}
 				if _, err := os.Stat(x.target); fresh && err == nil {
