@@ -15,7 +15,7 @@ const maxColumns = 120
 var unwrapped = []struct{ page, from, to string }{
 	{"blockdev.md", firstTitle, ""},                       // TestDocs_Options
 	{"reliability.md", "<!-- generated:", "<!-- end -->"}, // TestReliabilityPage
-	{"benchmarks.md", "# ", ""},                           // mostly fstests/bench/report
+	{"benchmarks.md", "<!-- written by", "<!-- end -->"},  // fstests/bench/report
 }
 
 // TestPages_Columns checks that prose is wrapped: lines of text that are longer than they are read with ease. Blocks
