@@ -54,15 +54,22 @@ func TestTransfer_MixedHoles(t *testing.T) {
 	}
 }
 
-// Data that nobody has settled is not read on and on: digests of its blocks take memory.
-func TestScanner_MostRead(t *testing.T) {
-	const extents = 3 * mostRead
+// dense is a device with data in each of its extents, of which it stores a little.
+func dense(t *testing.T, extents int64) *memdev.Device {
+	t.Helper()
 	d := memdev.New(extents * block.ExtentSize)
-	for i := range int64(extents) {
+	for i := range extents {
 		if _, err := d.WriteAt([]byte{1}, i*block.ExtentSize); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return d
+}
+
+// Data that nobody has settled is not read on and on: digests of its blocks take memory.
+func TestScanner_MostRead(t *testing.T) {
+	const extents = 3 * mostRead
+	d := dense(t, extents)
 	synctest.Test(t, func(t *testing.T) {
 		s := newScanner(d, rangeOf(extents*block.ExtentSize, 1<<20), Window, false)
 		for range s.workers() {
@@ -94,12 +101,7 @@ func TestScanner_MostRead(t *testing.T) {
 // Who only listens tells the receiver in time what it may forget: it reads no further before.
 func TestListen_MostRead(t *testing.T) {
 	const extents = 3 * mostRead
-	d := memdev.New(extents * block.ExtentSize)
-	for i := range int64(extents) {
-		if _, err := d.WriteAt([]byte{1}, i*block.ExtentSize); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d := dense(t, extents)
 	synctest.Test(t, func(t *testing.T) {
 		tr := transfer{src: d, tgt: d, r: rangeOf(extents*block.ExtentSize, 1<<20), window: Window, buffer: 1 << 16, inbox: 4, dry: true}
 		heard := int64(0)
