@@ -128,7 +128,7 @@ func TestTransfer_LatencyOfHoles(t *testing.T) {
 	const extents = 3 * Window
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		tr := transfer{src: memdev.New(extents << 20), tgt: memdev.New(extents << 20), r: rangeOf(extents<<20, 4096),
+		tr := transfer{src: memdev.New(extents << 20), tgt: memdev.New(extents << 20), r: block.Range{Length: extents << 20, BlockSize: 4096},
 			window: Window, buffer: 1 << 20, inbox: 16, delay: 20 * time.Millisecond}
 		if s, r := tr.join(t.Context()); s.err != nil || r.err != nil {
 			t.Error(s.err, r.err)

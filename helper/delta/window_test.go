@@ -18,7 +18,7 @@ import (
 // which.
 func TestTransfer_MixedHoles(t *testing.T) {
 	const extents = Window + 1000
-	r := rangeOf(extents*block.ExtentSize, 1<<20)
+	r := block.Range{Length: extents * block.ExtentSize, BlockSize: block.ExtentSize}
 	rng := rand.New(rand.NewPCG(5, 9))
 	src, tgt := memdev.New(r.Length), memdev.New(r.Length)
 	for i := range int64(extents) {
@@ -71,7 +71,7 @@ func TestScanner_MostRead(t *testing.T) {
 	const extents = 3 * mostRead
 	d := dense(t, extents)
 	synctest.Test(t, func(t *testing.T) {
-		s := newScanner(d, rangeOf(extents*block.ExtentSize, 1<<20), Window, false)
+		s := newScanner(d, block.Range{Length: extents * block.ExtentSize, BlockSize: block.ExtentSize}, Window, false)
 		for range s.workers() {
 			go func() {
 				if err := s.run(t.Context()); err != nil && t.Context().Err() == nil {
@@ -103,7 +103,7 @@ func TestListen_MostRead(t *testing.T) {
 	const extents = 3 * mostRead
 	d := dense(t, extents)
 	synctest.Test(t, func(t *testing.T) {
-		tr := transfer{src: d, tgt: d, r: rangeOf(extents*block.ExtentSize, 1<<20), window: Window, buffer: 1 << 16, inbox: 4, dry: true}
+		tr := transfer{src: d, tgt: d, r: block.Range{Length: extents * block.ExtentSize, BlockSize: block.ExtentSize}, window: Window, buffer: 1 << 16, inbox: 4, dry: true}
 		heard := int64(0)
 		tr.send = func(ctx context.Context, l Link, _ Source, r block.Range, window int64) (*wire.Summary, error) {
 			root, err := Listen(ctx, l, r, window, func(int64, block.Digest) error { heard++; return nil })
@@ -124,7 +124,7 @@ func (stale) Data(off, end int64) (int64, int64, error) { return end, end, nil }
 // Gaps may be named in what was a hole when it was looked at, and for as many extents as a sender may have read.
 func TestReceive_GapsInHoles(t *testing.T) {
 	const extents = mostRead + 2
-	r := rangeOf(extents*block.ExtentSize, 1<<20)
+	r := block.Range{Length: extents * block.ExtentSize, BlockSize: block.ExtentSize}
 	for n, want := range map[int64]error{1: io.EOF, mostRead: io.EOF, mostRead + 1: wire.CodeProtocol} {
 		d := memdev.New(r.Length)
 		if _, err := d.WriteAt([]byte{1}, 100); err != nil {
