@@ -154,6 +154,7 @@ type target struct {
 	asked  bool        // the helper was asked to complete the target, and may have done it
 	done   bool        // it has
 	unsure atomic.Bool // nobody knows whether it has
+	fresh  atomic.Bool // isNew, for who is told when a signal comes
 }
 
 // openTarget opens o for a source of size bytes. The helper refuses here, before
@@ -194,6 +195,7 @@ func (o *Object) openTarget(ctx context.Context, size int64) (*target, error) {
 		return nil, err
 	}
 	t.before = t.lead.opened.Entry
+	t.fresh.Store(t.isNew())
 	if got := t.lead.opened.Size; got != size && !t.req.IgnoreSize {
 		t.abort(nil)
 		return nil, wire.Errorf(wire.CodeProtocol, "%s: the helper opened %s with %d bytes for a source of %d", at.host, at.path, got, size)

@@ -119,7 +119,8 @@ func flag(opt map[string]string, name string) (bool, error) {
 // partly says what a target is that was not completed, and what completes it.
 func (t *target) partly(completes string) string {
 	is, begun := "the target is ", "partly updated"
-	if t.isNew() {
+	fresh := t.fresh.Load()
+	if fresh {
 		begun = "not there yet"
 	}
 	if t.unsure.Load() {
@@ -130,7 +131,7 @@ func (t *target) partly(completes string) string {
 		return is + "as it was; " + completes
 	case t.req.Apply == wire.ApplyAtomic:
 		return is + `as it was, or "backend recover" completes it; ` + completes
-	case t.req.Undo != "":
+	case t.req.Undo != "" && !fresh:
 		return is + begun + "; " + completes + `, and "backend undo" takes it back`
 	}
 	return is + begun + "; " + completes

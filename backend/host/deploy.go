@@ -110,10 +110,10 @@ func (d *deployer) Start(ctx context.Context) (*Stream, error) {
 	if path := d.foundLately(); path != "" {
 		stream, _, err := d.attempt(ctx, againCommand(d.cfg, path))
 		var failed *Error
-		if stream != nil || err != nil && !(errors.As(err, &failed) && failed.Kind == KindDeploy) {
+		if stream != nil || err != nil && !(errors.As(err, &failed) && (failed.Kind == KindDeploy || failed.Kind == KindSudo)) {
 			return stream, err
 		}
-		d.noteIntact("") // it is gone, or broken
+		d.noteIntact("") // it is gone, or broken, which sudo reports by itself
 	}
 	uploads := d.uploadCount()
 	stream, answer, err := d.attempt(ctx, runCommand(d.cfg, entries, uploads > 0))

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,11 +29,13 @@ until find "$group" -depth -type d -exec rmdir {} +; do sleep 0.1; done
 `
 
 // boot is what comes before the first process. systemd finds itself in a container as systemd.io/CONTAINER_INTERFACE
-// has it: what belongs to the kernel cannot be written, so that it changes nothing of this machine; /dev and the homes are its own.
+// has it: what belongs to the kernel cannot be written, so that it changes nothing of this machine; /dev and the homes are
+// its own, and what this machine starts is not for it.
 const boot = `set -e
 cd "$1"
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work none root
 cd root
+rm -rf etc/systemd/system/*.wants
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
@@ -80,6 +83,7 @@ func (m *machine) boot(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", outside, "sh", m.dir, boot, m.dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt of the test is not for it: the end of its input is
 	var said strings.Builder
 	cmd.Stderr = &said
 	stdin, err := cmd.StdinPipe()
@@ -105,6 +109,10 @@ func (m *machine) boot(t *testing.T) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, stdout) }()
 	m.first = firstChild(t, parent)
+	m.until(t, "systemd runs", func() bool { // before, its root is that of this machine
+		name, _ := os.ReadFile("/proc/" + m.first + "/comm") // the next line reports it if it is gone
+		return string(name) == "systemd\n"
+	})
 	m.until(t, "the machine is up", func() bool {
 		out, _ := m.try("systemctl", "is-system-running") // fails until it runs
 		return strings.TrimSpace(out) == "running"

@@ -25,7 +25,9 @@ func (s *sender) tellGaps(e *extent) error {
 	keep := s.keeps()
 	if keep {
 		s.mu.Lock()
-		e.state, e.short = stateWanted, e.short[:0]
+		if e.state != stateWanted { // else the answer to it may be there already
+			e.state, e.short = stateWanted, e.short[:0]
+		}
 		s.mu.Unlock()
 	}
 	e.told = wire.GapBytes(e.gaps)
@@ -45,10 +47,8 @@ func (rc *receiver) takeGaps(m *wire.Gaps) error {
 		wire.GapBytes(m.List) <= wire.GapBytes(e.gaps) {
 		return wire.Errorf(wire.CodeProtocol, "protocol error: gaps at byte %d cannot come now", first.Offset)
 	}
-	if len(e.gaps) == 0 {
-		if rc.gapped++; rc.gapped > mostRead {
-			return wire.Errorf(wire.CodeProtocol, "protocol error: more than %d extents with gaps are not settled", mostRead)
-		}
+	if rc.named += max(len(m.List)-len(e.gaps), 0); rc.named > maxGaps {
+		return wire.Errorf(wire.CodeProtocol, "protocol error: more than %d gaps in one range", maxGaps)
 	}
 	e.gaps = append(e.gaps[:0], m.List...)
 	if k, ok := rc.tgt.(GapKeeper); ok {

@@ -37,7 +37,7 @@ type receiver struct {
 
 	oldest int64 // first extent not settled; owned by run
 	floor  int64 // of the last Advance; owned by run
-	gapped int   // extents with gaps that are not settled; owned by run
+	named  int   // gaps, in all; owned by run
 	root   *block.RootHash
 	sum    wire.Summary // owned by run
 	apply  applier
@@ -245,9 +245,6 @@ func (rc *receiver) settle() error {
 			if err := settler.Settled(e.offset, e.length); err != nil {
 				return err
 			}
-		}
-		if len(e.gaps) > 0 {
-			rc.gapped--
 		}
 		rc.root.Add(e.digest)
 		rc.note(e, verifyAll)

@@ -121,24 +121,28 @@ type stale struct{ *memdev.Device }
 
 func (stale) Data(off, end int64) (int64, int64, error) { return end, end, nil }
 
-// Gaps may be named in what was a hole when it was looked at, and for as many extents as a sender may have read.
+// Gaps may be named in what was a hole when it was looked at, and as many as a source may have.
 func TestReceive_GapsInHoles(t *testing.T) {
-	const extents = mostRead + 2
+	const extents, each = 40, 1800
 	r := block.Range{Length: extents * block.ExtentSize, BlockSize: block.ExtentSize}
-	for n, want := range map[int64]error{1: io.EOF, mostRead: io.EOF, mostRead + 1: wire.CodeProtocol} {
+	for n, want := range map[int64]error{1: io.EOF, maxGaps / each: io.EOF, maxGaps/each + 1: wire.CodeProtocol} {
 		d := memdev.New(r.Length)
 		if _, err := d.WriteAt([]byte{1}, 100); err != nil {
 			t.Fatal(err)
 		}
-		var gaps []wire.Message
+		var messages []wire.Message
 		for i := range n {
-			gaps = append(gaps, kept(i*block.ExtentSize+512, 512))
+			gaps := &wire.Gaps{Keep: true}
+			for k := range int64(each) {
+				gaps.List = append(gaps.List, wire.Gap{Offset: i*block.ExtentSize + 2*k*256, Length: 256})
+			}
+			messages = append(messages, gaps)
 		}
 		synctest.Test(t, func(t *testing.T) {
 			err := play(func(ctx context.Context, l Link) error {
 				_, err := Receive(ctx, l, stale{d}, r, Window)
 				return err
-			}, gaps...)
+			}, messages...)
 			if !errors.Is(err, want) {
 				t.Errorf("gaps in %d extents: %v", n, err)
 			}
