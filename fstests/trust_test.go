@@ -53,9 +53,10 @@ func numberOf(log, key string) (n int64) {
 func TestTrust(t *testing.T) {
 	l := newLine(t)
 	l.client.Env["RCLONE_BLOCKDEV_RESUME"], l.client.Env["RCLONE_BLOCKDEV_STREAMS"] = "trust", "2"
-	spared, doubted := map[string]int{}, 0
+	spared, doubted, tried := map[string]int{}, 0, map[bool]int{}
 	for i := range harness.Runs(t, 8, 100) { // in the first ones something is done by their moment
 		written := i/4%2 == 1
+		tried[written]++
 		how, n := l.untrue(t, i, interruptions[i%4], written)
 		switch {
 		case n > 0 && written:
@@ -70,6 +71,8 @@ func TestTrust(t *testing.T) {
 		t.Error("nothing was trusted in any run: nothing was tested")
 	}
 	t.Logf("trusted after %v, doubted %d times", spared, doubted)
+	harness.Tried(t, "trust-interrupted", tried[false], "what was done was trusted after "+strings.Trim(fmt.Sprint(spared), "map[]"))
+	harness.Tried(t, "trust-written", tried[true])
 }
 
 // untrue is one run of TestTrust. It gives how many bytes were trusted.

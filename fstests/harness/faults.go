@@ -43,6 +43,8 @@ var Faults = []Fault{
 	{"kill-helper", Programs, "the helper is killed at a random moment", again, "TestKills fstests"},
 	{"kill-sshd", Programs, "the SSH server's session is killed at a random moment", again, "TestKills fstests"},
 	{"interrupt", Programs, "Ctrl-C and SIGTERM in the middle", "the state is told, the program and the helpers end, the next run completes it", "TestInterrupt fstests"},
+	{"trust-interrupted", Programs, "with `resume = trust`: killed, cut, Ctrl-C or SIGTERM at a random moment", "the next run is identical, and does not read again what was done, unless it says why", "TestTrust fstests"},
+	{"trust-written", Programs, "the same, and somebody writes to the target before the next run", "the next run is identical, and nothing is trusted", "TestTrust fstests"},
 	{"stopped", Programs, "rclone is stopped as by Ctrl-Z, for longer than helpers wait, and goes on", "the target is free after two minutes, and the copy succeeds", "TestStopped fstests"},
 	{"restart-push", Programs, "the host loses its power, with its memory and half of what its disk has in its cache: a copy to a device", goesOn + "; what was durable is not read again", "TestRestart fstests/vm/restart"},
 	{"restart-pull", Programs, "the host of the source is reset, and loses its memory", goesOn, "TestRestart fstests/vm/restart"},
