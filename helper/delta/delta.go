@@ -19,6 +19,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -30,6 +31,9 @@ const Hold = 8
 // Window is the number of extents by which a receiver may run ahead. Of holes it is what
 // a long way takes: they come faster than any answer.
 const Window = 4096
+
+// within is the window for range r, of which there is no more than it has extents.
+func within(r block.Range, window int64) int64 { return max(min(window, r.Extents()), 1) }
 
 // mostRead is how many extents of a window may be no holes: each takes memory for the
 // digests of its blocks.

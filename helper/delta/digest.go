@@ -39,23 +39,23 @@ func Digests(ctx context.Context, src Source, r block.Range, each func(i int64, 
 // none when it is equal. The runs are offsets in bytes of the device, and valid until
 // each returns, whose error ends the reading. It returns the roots of both.
 func Differences(ctx context.Context, a, b Source, r block.Range, each func(length int, runs []Span) error) (roots [2]block.Digest, err error) {
-	sums := [2]*block.RootHash{block.NewRootHash(r), block.NewRootHash(r)}
+	hashes := [2]*block.RootHash{block.NewRootHash(r), block.NewRootHash(r)}
 	var runs []Span
-	zeros := [2]*room{getRoom(r.BlockSize), getRoom(r.BlockSize)}
-	defer putRoom(zeros[0])
-	defer putRoom(zeros[1])
+	zeros := [2]*sums{getSums(r.BlockSize), getSums(r.BlockSize)}
+	defer putSums(zeros[0])
+	defer putSums(zeros[1])
 	err = lockstep(ctx, r, []Source{a, b}, func(same []*extent) error {
 		for i, e := range same {
-			sums[i].Add(e.digest)
+			hashes[i].Add(e.digest)
 		}
 		runs = runs[:0]
 		if same[0].digest != same[1].digest {
-			left, right := same[0].blockDigests(zeros[0].sums, r.BlockSize), same[1].blockDigests(zeros[1].sums, r.BlockSize)
+			left, right := same[0].blockDigests(zeros[0].blocks, r.BlockSize), same[1].blockDigests(zeros[1].blocks, r.BlockSize)
 			runs = appendRuns(runs, same[0], left, right, r.BlockSize)
 		}
 		return each(same[0].length, runs)
 	}, nil)
-	return [2]block.Digest{sums[0].Sum(), sums[1].Sum()}, err
+	return [2]block.Digest{hashes[0].Sum(), hashes[1].Sum()}, err
 }
 
 // Span is a range of bytes of a device.

@@ -56,13 +56,13 @@ func (rc *receiver) note(e *extent, what verify) {
 func (rc *receiver) readBack(ctx context.Context) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
-	digests := getRoom(rc.r.BlockSize)
-	defer putRoom(digests)
+	digests := getSums(rc.r.BlockSize)
+	defer putSums(digests)
 	slices.SortFunc(rc.written, func(a, b written) int { return cmp.Compare(a.index, b.index) })
 	for _, w := range rc.written {
 		e := &extent{index: w.index, gaps: w.gaps}
 		e.offset, e.length = rc.r.Extent(w.index)
-		e.room = digests
+		e.sums = digests
 		for try := 0; ; try++ {
 			if err := rc.readStored(e, *buf); err != nil {
 				return err
@@ -147,8 +147,8 @@ func (s *sender) sendAgain(i int64) error {
 	if s.once {
 		return corrupted(e.offset, int64(e.length), "the device did not keep what was written, and the source cannot be read again")
 	}
-	e.room = getRoom(s.r.BlockSize)
-	defer putRoom(e.room)
+	e.sums = getSums(s.r.BlockSize)
+	defer putSums(e.sums)
 	buf := getBuffer()
 	defer putBuffer(buf)
 	if err := s.scan.read(e, *buf); err != nil {

@@ -63,6 +63,7 @@ func Receive(ctx context.Context, link Link, tgt Target, r block.Range, window i
 
 // receive scans src, and writes to tgt unless that is nil.
 func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Range, window int64, verify verify, repaired func(off, n int64) error) (*wire.Summary, error) {
+	window = within(r, window)
 	rc := &receiver{
 		link: link, tgt: tgt, r: r, window: window, limit: window, verify: verify, repaired: repaired,
 		scan:  newScanner(src, r, window, false),

@@ -19,12 +19,12 @@ type extent struct {
 	offset int64 // bytes, on the device
 	length int   // bytes
 	digest block.Digest
-	blocks []block.Digest // of each block, in room; not set when zero
+	blocks []block.Digest // of each block, in sums; not set when zero
 	zero   bool           // all bytes are zero
 	hole   bool           // zero, and known without reading
 	data   []byte         // content; not set when zero, when the scanner keeps none, or after forget
 
-	room  *room   // memory of blocks and short; not set for a hole
+	sums  *sums   // memory of blocks and short; not set for a hole
 	buf   *[]byte // memory of data
 	state state   // owned by the stage that follows the scan
 	short []byte  // sender: the receiver's truncated block digests, when they came
@@ -69,7 +69,7 @@ type scanner struct {
 	r     block.Range
 	keep  bool          // extents keep their data
 	free  chan *extent  // extents to fill; what is not free bounds the memory
-	rooms chan *room    // memory for block digests, for the extents that are no holes; the same
+	sums  chan *sums    // memory for block digests, for the extents that are no holes; the same
 	room  chan struct{} // as often as data may be taken into memory yet
 	ready chan struct{} // scanned has changed
 
@@ -85,10 +85,10 @@ type scanner struct {
 // mostRead are no holes, and the data of at most Hold in memory, those that are being
 // read included.
 func newScanner(src Source, r block.Range, ahead int64, keep bool) *scanner {
-	ahead = max(min(ahead, r.Extents()), 1)
+	ahead = within(r, ahead)
 	read := min(ahead, mostRead)
 	s := &scanner{src: src, r: r, keep: keep,
-		free: make(chan *extent, ahead), rooms: make(chan *room, read), room: make(chan struct{}, Hold),
+		free: make(chan *extent, ahead), sums: make(chan *sums, read), room: make(chan struct{}, Hold),
 		ready: make(chan struct{}, 1), scanned: make([]*extent, ahead)}
 	s.gaps, _ = src.(*Salvage)
 	s.view, _ = src.(Viewer)
@@ -96,7 +96,7 @@ func newScanner(src Source, r block.Range, ahead int64, keep bool) *scanner {
 		s.free <- nil // extents are made when they are first needed
 	}
 	for range read {
-		s.rooms <- nil // so is their memory
+		s.sums <- nil // so is their memory
 	}
 	for range Hold {
 		s.room <- struct{}{}
@@ -112,11 +112,11 @@ func (s *scanner) workers() int {
 // run scans extents until none is left.
 func (s *scanner) run(ctx context.Context) error {
 	var buf *[]byte
-	var spare *room // for the next extent that is no hole
+	var spare *sums // for the next extent that is no hole
 	defer func() {
 		s.giveBack(buf)
 		if spare != nil {
-			s.rooms <- spare
+			s.sums <- spare
 		}
 	}()
 	var e *extent
@@ -127,7 +127,7 @@ func (s *scanner) run(ctx context.Context) error {
 		if buf, err = s.buffer(ctx, buf); err != nil {
 			return err
 		}
-		if spare, err = s.digestRoom(ctx, spare); err != nil {
+		if spare, err = s.spare(ctx, spare); err != nil {
 			return err
 		}
 		select {
@@ -147,8 +147,8 @@ func (s *scanner) run(ctx context.Context) error {
 			return nil
 		}
 		if !e.hole {
-			e.room, spare = spare, nil
-			e.short = e.room.short[:0]
+			e.sums, spare = spare, nil
+			e.short = e.sums.short[:0]
 			// What was seen has no data: what differs of it is read, as after forget.
 			if !s.seen(e, look) {
 				if err := s.read(e, *buf); err != nil {
@@ -220,15 +220,15 @@ func (s *scanner) buffer(ctx context.Context, have *[]byte) (*[]byte, error) {
 	return buf, nil
 }
 
-// digestRoom returns memory for the block digests of an extent: have, unless that is nil.
-func (s *scanner) digestRoom(ctx context.Context, have *room) (*room, error) {
+// spare returns memory for the block digests of an extent: have, unless that is nil.
+func (s *scanner) spare(ctx context.Context, have *sums) (*sums, error) {
 	if have != nil {
 		return have, nil
 	}
 	select {
-	case m := <-s.rooms:
+	case m := <-s.sums:
 		if m == nil {
-			m = getRoom(s.r.BlockSize)
+			m = getSums(s.r.BlockSize)
 		}
 		return m, nil
 	case <-ctx.Done():
@@ -296,7 +296,7 @@ func (s *scanner) digest(e *extent, data []byte) {
 		return
 	}
 	e.zero = false
-	e.blocks = block.Digests(e.room.sums, data, s.r.BlockSize)
+	e.blocks = block.Digests(e.sums.blocks, data, s.r.BlockSize)
 	e.digest = block.ExtentDigest(e.blocks)
 }
 
@@ -334,11 +334,11 @@ func (s *scanner) forget(e *extent) {
 // recycle gives e back to the scanner.
 func (s *scanner) recycle(e *extent) {
 	s.forget(e)
-	if e.room != nil {
-		e.room.short = e.short[:0]
-		s.rooms <- e.room
+	if e.sums != nil {
+		e.sums.short = e.short[:0]
+		s.sums <- e.sums
 	}
-	e.room, e.blocks, e.short, e.gaps = nil, nil, nil, nil
+	e.sums, e.blocks, e.short, e.gaps = nil, nil, nil, nil
 	s.free <- e
 }
 
@@ -349,9 +349,9 @@ func (s *scanner) retire() {
 			extents.Put(e)
 		}
 	}
-	for len(s.rooms) > 0 {
-		if m := <-s.rooms; m != nil {
-			putRoom(m)
+	for len(s.sums) > 0 {
+		if m := <-s.sums; m != nil {
+			putSums(m)
 		}
 	}
 	for _, buf := range s.bufs {
@@ -368,23 +368,23 @@ var buffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// room is memory for the digests of the blocks of an extent.
-type room struct {
-	sums  []block.Digest
-	short []byte // of the receiver's
+// sums is memory for the digests of the blocks of an extent.
+type sums struct {
+	blocks []block.Digest
+	short  []byte // of the receiver's
 }
 
-var roomPool sync.Pool // of *room
+var sumsPool sync.Pool // of *sums
 
-func getRoom(blockSize int) *room {
+func getSums(blockSize int) *sums {
 	n := block.Count(block.ExtentSize, blockSize)
-	if m, _ := roomPool.Get().(*room); m != nil && len(m.sums) >= n {
+	if m, _ := sumsPool.Get().(*sums); m != nil && len(m.blocks) >= n {
 		return m
 	}
-	return &room{sums: make([]block.Digest, n)}
+	return &sums{blocks: make([]block.Digest, n)}
 }
 
-func putRoom(m *room) { roomPool.Put(m) }
+func putSums(m *sums) { sumsPool.Put(m) }
 
 func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
 func putBuffer(b *[]byte) { buffers.Put(b) }

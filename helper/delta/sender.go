@@ -70,6 +70,7 @@ func Send(ctx context.Context, link Link, src Source, r block.Range, window int6
 }
 
 func send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression, dry bool) (*wire.Summary, error) {
+	window = within(r, window)
 	s := &sender{
 		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: compress.NewEncoder(mode),
 		scan:   newScanner(src, r, window, !dry),

@@ -91,8 +91,8 @@ func TestScanner_MostRead(t *testing.T) {
 			s.recycle(e)
 		}
 		synctest.Wait()
-		if len(s.rooms) != cap(s.rooms) || len(s.free) != cap(s.free) {
-			t.Errorf("given back: %d of %d, and %d of %d extents", len(s.rooms), cap(s.rooms), len(s.free), cap(s.free))
+		if len(s.sums) != cap(s.sums) || len(s.free) != cap(s.free) {
+			t.Errorf("given back: %d of %d, and %d of %d extents", len(s.sums), cap(s.sums), len(s.free), cap(s.free))
 		}
 		s.retire()
 	})
