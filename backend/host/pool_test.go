@@ -171,6 +171,41 @@ func TestHost_CloseIdle(t *testing.T) {
 	s.Release()
 }
 
+// ending is the stream of a helper that ends when all of them were told to.
+type ending struct {
+	helperStream
+	told *sync.WaitGroup
+}
+
+func (s ending) Close() error {
+	s.told.Done()
+	s.told.Wait()
+	return s.helperStream.Close()
+}
+
+// All sessions wait for the same round trip, not one for the other.
+func TestHost_CloseIdle_AtOnce(t *testing.T) {
+	harness.Goroutines(t)
+	h := newFakeHost(t, Config{})
+	var told sync.WaitGroup
+	var all []*Session
+	for range 4 {
+		all = append(all, session(t, h.Host))
+	}
+	for _, s := range all {
+		told.Add(1)
+		s.stream = ending{s.stream, &told}
+		s.Release()
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); h.CloseIdle() }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("a session waits for another one to end")
+	}
+}
+
 func TestHost_IdleTimeout(t *testing.T) {
 	harness.Goroutines(t)
 	h := newFakeHost(t, Config{IdleTimeout: fs.Duration(100 * time.Millisecond)})
