@@ -74,6 +74,15 @@ func (s *shelf) cut(t *testing.T) {
 	clear(s.dirty)
 }
 
+// failing is a machine on whose logs, in a directory of their own, that sync fails. step makes its moments others.
+func failing(t *testing.T, fails, step int) (*machine, string) {
+	s := shelved(t)
+	s.fails = fails
+	m := newMachine(uint64(fails*1000 + step))
+	m.logs = s
+	return m, t.TempDir()
+}
+
 // What a sync of the log could not write is in memory only, for the next copy or undo to read, and nothing tells them. When
 // the power is cut in one of those, an undo leads back all the same.
 func TestUndo_FailedSync(t *testing.T) {
@@ -83,10 +92,7 @@ func TestUndo_FailedSync(t *testing.T) {
 	for fails := 1; ; fails++ {
 		ended := false
 		for step := 2; !ended; step += 3 {
-			s := shelved(t)
-			m, dir := newMachine(uint64(fails*1000+step)), t.TempDir()
-			m.logs = s
-			s.fails = fails
+			m, dir := failing(t, fails, step)
 			if step%4 < 2 { // the next copy is the same transfer, which does not look at the target
 				m.token = Token{1}
 			}
@@ -125,10 +131,7 @@ func TestSpool_FailedSync(t *testing.T) {
 	for fails := 1; ; fails++ {
 		ended := false
 		for step := 2; !ended; step += 7 {
-			s := shelved(t)
-			m, dir := newMachine(uint64(fails*1000+step)), t.TempDir()
-			m.logs = s
-			s.fails = fails
+			m, dir := failing(t, fails, step)
 			err := m.copyBySpool(dir, token, next)
 			if err == nil {
 				if states["new"] < 20 {
