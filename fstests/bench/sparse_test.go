@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,20 @@ func sparse(b *testing.B, data, size int64) *bed {
 	}
 	t.size = data
 	return t
+}
+
+// BenchmarkFarEmpty is the second copy of a terabyte that is one hole, at each distance.
+func BenchmarkFarEmpty(b *testing.B) {
+	for _, rtt := range distances {
+		b.Run(fmt.Sprintf("rtt=%d", rtt.Milliseconds()), func(b *testing.B) {
+			t := sparse(b, 0, 1<<40)
+			t.relay.Delay(rtt)
+			t.once(t.tools(false)["blockdev"])
+			for b.Loop() {
+				t.once(t.tools(false)["blockdev"])
+			}
+		})
+	}
 }
 
 // BenchmarkSparse is the second copy of images that are all the same to someone who does not read holes.
