@@ -116,16 +116,30 @@ func (o *Object) Seal(limit time.Duration) error {
 	o.direct.close()
 	o.exact.close()
 	o.back.close()
-	// A lease is given only to the one who has a file open.
-	err := withFD(o.f, func(fd uintptr) error {
-		_, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_WRLCK)
-		if err == nil {
-			_, err = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
+	return o.alone(time.Now().Add(leaseLimit))
+}
+
+// leaseLimit is for programs that do no more than look whether the target is free, as the next run of the transfer does.
+const leaseLimit = time.Second
+
+// alone finds out whether nobody else has the file open, for which it waits until the end. Whatever others have written
+// through a descriptor that they have closed by then is in the stamp that comes after it.
+func (o *Object) alone(end time.Time) error {
+	for {
+		// A lease is given only to the one who has a file open.
+		err := withFD(o.f, func(fd uintptr) error {
+			_, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_WRLCK)
+			if err == nil {
+				_, err = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
+			}
+			return err
+		})
+		switch {
+		case !errors.Is(err, unix.EAGAIN):
+			return fail("lease", o.path, err)
+		case time.Now().After(end):
+			return cannotWitness(o.path, "another program has it open")
 		}
-		return err
-	})
-	if errors.Is(err, unix.EAGAIN) {
-		return cannotWitness(o.path, "another program has it open")
+		time.Sleep(time.Millisecond)
 	}
-	return fail("lease", o.path, err)
 }
