@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,8 +44,12 @@ func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
 // mapCached maps bytes of f that are all in the page cache, nil when they are not:
 // touching a page that is not there would read it without reading ahead, and take
 // memory for a hole in a file system that lives there. Kernels before Linux 6.5 do
-// not tell. cachestat counts pages whose reading has failed as well, and mincore does
-// not. MAP_POPULATE must not be used: it tries such pages again without end.
+// not tell. cachestat counts pages whose reading has failed as well: touching one asks
+// the disk once more, and is a fault when that fails. MAP_POPULATE must not be used: it
+// tries such pages again without end. MADV_RANDOM leaves the pages as old as they are
+// (vma_has_recency in the kernel's include/linux/mm_inline.h), so that looking at an
+// image drives nothing out of the cache; moving pages that were written a while ago to
+// the active list would take half as long again as mapping them.
 func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 	err = withFD(f, func(fd uintptr) error {
 		var stat unix.Cachestat_t
@@ -54,22 +57,14 @@ func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 		if err != nil || stat.Cache != uint64(n/os.Getpagesize()) {
 			return err
 		}
-		m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED)
-		return err
-	})
-	if err != nil || m == nil {
-		return nil, err
-	}
-	var pages [cacheUnit / 4096]byte
-	for at := 0; at < n && err == nil; at += cacheUnit {
-		part := m[at:min(at+cacheUnit, n)]
-		if err = mincore(part, &pages); err == nil && slices.ContainsFunc(pages[:len(part)/os.Getpagesize()], func(p byte) bool { return p&1 == 0 }) {
-			err = unix.EIO
+		if m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+			return err
 		}
-	}
-	if err != nil {
+		return unix.Madvise(m, unix.MADV_RANDOM)
+	})
+	if err != nil && m != nil {
 		_ = unix.Munmap(m)
-		return nil, err
+		m = nil
 	}
-	return m, nil
+	return m, err
 }
