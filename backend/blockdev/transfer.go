@@ -135,8 +135,9 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 // stripes joins source and target on all stripes that are left.
 func (c *copying) stripes(ctx context.Context) error {
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
+	together := c.together(streams)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.join(ctx, c.source, c.t.lead) })
+	g.Go(func() error { return c.join(ctx, c.source, c.t.lead, together) })
 	for range streams - 1 {
 		g.Go(func() error {
 			src, dst, err := c.t.follow(ctx, c.source)
@@ -149,7 +150,7 @@ func (c *copying) stripes(ctx context.Context) error {
 			}
 			defer dst.close()
 			defer src.close()
-			return c.join(ctx, src, dst)
+			return c.join(ctx, src, dst, together)
 		})
 	}
 	return g.Wait()
@@ -159,12 +160,29 @@ func (c *copying) stripes(ctx context.Context) error {
 // thousands, and beginning and ending one then costs more than all of its content.
 const mostTogether = 64
 
-// join does parts until none is left.
-func (c *copying) join(ctx context.Context, src, dst *lease) error {
+// Where a round trip takes that long, beginning and ending a stripe, which takes four, is
+// longer than reading it: mostFar stripes at most are one there. What an interruption has
+// done again is that much.
+const (
+	farAway = 20 * time.Millisecond
+	mostFar = 4
+)
+
+// together is how many stripes are one for each of so many streams. What is to be trusted
+// after an interruption counts by stripes.
+func (c *copying) together(streams int) int {
+	if max(c.source.s.RoundTrip(), c.t.lead.s.RoundTrip()) < farAway || c.t.o.fs.opt.Resume == resumeTrust {
+		return 1
+	}
+	return min(max(c.parts.left()/max(streams, 1), 1), mostFar)
+}
+
+// join does parts until none is left, each of so many stripes at least.
+func (c *copying) join(ctx context.Context, src, dst *lease, least int) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
 	src.s.Trace(c.plan.Mark)
-	for together := 1; ; {
+	for together := least; ; {
 		p, ok := c.parts.next(together)
 		if !ok {
 			if more, err := c.goByRoot(ctx, src); !more || err != nil {
@@ -186,7 +204,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease) error {
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
 			together = min(2*together, mostTogether)
 		} else {
-			together = 1
+			together = least
 		}
 	}
 }

@@ -17,6 +17,7 @@ func ignore(f *wire.Frame) error {
 
 // ask sends a request that has one reply, which it decodes into m.
 func (s *Session) ask(ctx context.Context, req, m wire.Message) error {
+	defer s.clock()()
 	if err := s.start(req); err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ type Session struct {
 	lost    error // why the stream ended; hold mu
 	running int   // requests that have not ended; owned by the caller
 	opened  bool  // an object is open; owned by the caller
+
+	trip time.Duration // the shortest time that a request took, 0 before the first; owned by the caller
 }
 
 // helperStream is the byte stream of a helper: a *Stream, or a pipe.
@@ -305,11 +307,26 @@ func (s *Session) drop(ctx context.Context, keep int) error {
 
 // call sends a request and awaits its end.
 func (s *Session) call(ctx context.Context, req wire.Message, on func(*wire.Frame) error) error {
+	defer s.clock()()
 	if err := s.start(req); err != nil {
 		return err
 	}
 	return s.await(ctx, on)
 }
+
+// clock takes the time of a request until the returned function is called.
+func (s *Session) clock() (stop func()) {
+	start := time.Now()
+	return func() {
+		if took := time.Since(start); s.trip == 0 || took < s.trip {
+			s.trip = took
+		}
+	}
+}
+
+// RoundTrip is the shortest time that one of the requests took, as opening an object does:
+// the way there and back, and little more. It is 0 before the first.
+func (s *Session) RoundTrip() time.Duration { return s.trip }
 
 // concluded tells from the result of a request whether the helper ended it by
 // itself. What a request did that was cancelled is not known.
