@@ -114,6 +114,10 @@ type copying struct {
 	journal  *journal
 	trusting *trusting
 	progress func(n int64)
+
+	streams int  // that share what is left, of divide
+	far     bool // a round trip is long, of divide
+	broken  bool // a connection was lost
 }
 
 // work does all that is left.
@@ -135,9 +139,10 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 // stripes joins source and target on all stripes that are left.
 func (c *copying) stripes(ctx context.Context) error {
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
-	together := c.together(streams)
+	c.divide(streams)
+	first := c.share()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.join(ctx, c.source, c.t.lead, together) })
+	g.Go(func() error { return c.join(ctx, c.source, c.t.lead, first) })
 	for range streams - 1 {
 		g.Go(func() error {
 			src, dst, err := c.t.follow(ctx, c.source)
@@ -150,7 +155,7 @@ func (c *copying) stripes(ctx context.Context) error {
 			}
 			defer dst.close()
 			defer src.close()
-			return c.join(ctx, src, dst, together)
+			return c.join(ctx, src, dst, first)
 		})
 	}
 	return g.Wait()
@@ -160,29 +165,37 @@ func (c *copying) stripes(ctx context.Context) error {
 // thousands, and beginning and ending one then costs more than all of its content.
 const mostTogether = 64
 
-// Where a round trip takes that long, beginning and ending a stripe, which takes four, is
-// longer than reading it: mostFar stripes at most are one there. What an interruption has
-// done again is that much.
+// Beginning and ending a range takes four round trips. Where these are that long, it is a
+// sixth of the time in which a fast disk reads a stripe, so that up to mostFar stripes are
+// one range. It is also what a broken connection has compared again.
 const (
 	farAway = 20 * time.Millisecond
 	mostFar = 4
 )
 
-// together is how many stripes are one for each of so many streams. What is to be trusted
-// after an interruption counts by stripes.
-func (c *copying) together(streams int) int {
-	if max(c.source.s.RoundTrip(), c.t.lead.s.RoundTrip()) < farAway || c.t.o.fs.opt.Resume == resumeTrust {
-		return 1
-	}
-	return min(max(c.parts.left()/max(streams, 1), 1), mostFar)
+// divide says how many streams share what is left, and whether far away: not after a
+// connection has broken, when pieces are what may get through, and not where whole ranges
+// are to be trusted after an interruption.
+func (c *copying) divide(streams int) {
+	c.streams = max(streams, 1)
+	c.far = max(c.source.s.Fastest(), c.t.lead.s.Fastest()) >= farAway && !c.broken && c.t.o.fs.opt.Resume != resumeTrust
 }
 
-// join does parts until none is left, each of so many stripes at least.
-func (c *copying) join(ctx context.Context, src, dst *lease, least int) error {
+// share is how many parts the next range has: at the end single ones, so that all streams
+// end at the same time.
+func (c *copying) share() int {
+	if !c.far {
+		return 1
+	}
+	return min(max(c.parts.left()/c.streams, 1), mostFar)
+}
+
+// join does parts until none is left, of which the first range has so many.
+func (c *copying) join(ctx context.Context, src, dst *lease, first int) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
 	src.s.Trace(c.plan.Mark)
-	for together := least; ; {
+	for together := first; ; {
 		p, ok := c.parts.next(together)
 		if !ok {
 			if more, err := c.goByRoot(ctx, src); !more || err != nil {
@@ -204,7 +217,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease, least int) error {
 		if res.Sender.Holes == p.Length && res.Receiver.Holes == p.Length {
 			together = min(2*together, mostTogether)
 		} else {
-			together = least
+			together = c.share()
 		}
 	}
 }
@@ -212,6 +225,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease, least int) error {
 // reopen opens again what a lost connection has closed. What was done stays done,
 // unless a host was started anew: names may lead elsewhere since.
 func (c *copying) reopen(ctx context.Context) error {
+	c.broken = true
 	anew := false
 	if !c.source.usable() {
 		c.source.release()

@@ -47,7 +47,7 @@ type Session struct {
 	running int   // requests that have not ended; owned by the caller
 	opened  bool  // an object is open; owned by the caller
 
-	trip time.Duration // the shortest time that a request took, 0 before the first; owned by the caller
+	fastest time.Duration // of all requests, 0 before the first; owned by the caller
 }
 
 // helperStream is the byte stream of a helper: a *Stream, or a pipe.
@@ -221,7 +221,7 @@ func (s *Session) Next(ctx context.Context) (wire.Frame, error) {
 		select {
 		case f, ok = <-s.inbox:
 		case <-ctx.Done():
-			return f, context.Cause(ctx)
+			return f, cutShort{context.Cause(ctx)}
 		}
 		switch {
 		case !ok:
@@ -318,21 +318,27 @@ func (s *Session) call(ctx context.Context, req wire.Message, on func(*wire.Fram
 func (s *Session) clock() (stop func()) {
 	start := time.Now()
 	return func() {
-		if took := time.Since(start); s.trip == 0 || took < s.trip {
-			s.trip = took
+		if took := time.Since(start); s.fastest == 0 || took < s.fastest {
+			s.fastest = took
 		}
 	}
 }
 
-// RoundTrip is the shortest time that one of the requests took, as opening an object does:
-// the way there and back, and little more. It is 0 before the first.
-func (s *Session) RoundTrip() time.Duration { return s.trip }
+// Fastest is the shortest time that one of the requests took, a round trip and what there
+// was to do for it. It is 0 before the first.
+func (s *Session) Fastest() time.Duration { return s.fastest }
+
+// cutShort is the end of a context, whose cause may be what another helper has said.
+type cutShort struct{ error }
+
+func (c cutShort) Unwrap() error { return c.error }
 
 // concluded tells from the result of a request whether the helper ended it by
 // itself. What a request did that was cancelled is not known.
 func concluded(err error) bool {
 	var we *wire.Error
-	return err == nil || errors.As(err, &we) && we.Code != wire.CodeCancelled
+	var cut cutShort
+	return err == nil || errors.As(err, &we) && we.Code != wire.CodeCancelled && !errors.As(err, &cut)
 }
 
 // Release gives the session back to its host. What is open is left as it is.

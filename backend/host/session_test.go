@@ -82,33 +82,34 @@ func TestSession_CancelledOpenClose(t *testing.T) {
 	h := newHost(Config{Host: Localhost})
 	defer h.CloseIdle()
 	path := imageFile(t, []byte("hello"))
+	var cause error = wire.Errorf(wire.CodeSource, "what the helper of another stream has said")
 	for i := range 200 {
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, end := context.WithCancelCause(t.Context())
 		s := session(t, h)
 		if i%2 == 0 {
-			cancel()
+			end(cause)
 		} else {
-			go cancel()
+			go end(cause)
 		}
 		if _, err := s.Open(ctx, writeRequest(path, 5)); err == nil {
 			_ = s.Close(ctx, false, 0)
-		} else if !errors.Is(err, context.Canceled) {
+		} else if !errors.Is(err, cause) {
 			t.Fatalf("open: %v", err)
 		}
-		cancel()
+		end(nil)
 		s.Release()
 		s = session(t, h)
 		if _, err := s.Open(t.Context(), writeRequest(path, 5)); err != nil {
 			t.Fatalf("round %d: %v", i, err)
 		}
-		ctx, cancel = context.WithCancel(t.Context())
+		ctx, end = context.WithCancelCause(t.Context())
 		if i%3 == 0 {
-			cancel() // the helper may not even have begun
+			end(cause) // the helper may not even have begun
 		}
-		if err := s.Close(ctx, false, 0); err != nil && !errors.Is(err, context.Canceled) {
+		if err := s.Close(ctx, false, 0); err != nil && !errors.Is(err, cause) {
 			t.Fatal(err)
 		}
-		cancel()
+		end(nil)
 		s.Release()
 	}
 }
