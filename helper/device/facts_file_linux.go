@@ -122,8 +122,8 @@ func (o *Object) Seal(limit time.Duration) error {
 // leaseLimit is for programs that do no more than look whether the target is free, as the next run of the transfer does.
 const leaseLimit = time.Second
 
-// alone finds out whether nobody else has the file open, for which it waits until the end. Whatever others have written
-// through a descriptor that they have closed by then is in the stamp that comes after it.
+// alone finds out whether nobody else has the file open, for which it waits until the end. To wait is as if the transfer
+// had ended later: what is seen of others is the same.
 func (o *Object) alone(end time.Time) error {
 	for {
 		// A lease is given only to the one who has a file open.

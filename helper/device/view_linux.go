@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,12 +46,7 @@ func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
 // mapCached maps bytes of f that are all in the page cache, nil when they are not:
 // touching a page that is not there would read it without reading ahead, and take
 // memory for a hole in a file system that lives there. Kernels before Linux 6.5 do
-// not tell. cachestat counts pages whose reading has failed as well: touching one asks
-// the disk once more, and is a fault when that fails. MAP_POPULATE must not be used: it
-// tries such pages again without end. MADV_RANDOM leaves the pages as old as they are
-// (vma_has_recency in the kernel's include/linux/mm_inline.h), so that looking at an
-// image drives nothing out of the cache; moving pages that were written a while ago to
-// the active list would take half as long again as mapping them.
+// not tell.
 func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 	err = withFD(f, func(fd uintptr) error {
 		var stat unix.Cachestat_t
@@ -57,14 +54,62 @@ func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 		if err != nil || stat.Cache != uint64(n/os.Getpagesize()) {
 			return err
 		}
-		if m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED); err != nil {
-			return err
-		}
-		return unix.Madvise(m, unix.MADV_RANDOM)
+		m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED)
+		return err
 	})
-	if err != nil && m != nil {
-		_ = unix.Munmap(m)
-		m = nil
+	if err == nil && m != nil {
+		if err = present(m); err != nil {
+			_ = unix.Munmap(m)
+			m = nil
+		}
 	}
 	return m, err
 }
+
+// faultAround is how many bytes of a file the kernel maps when one of them is asked for
+// (fault_around_bytes in its mm/memory.c).
+const faultAround = 64 << 10
+
+// present brings m into the page tables, and refuses it when a page is not there after all:
+// cachestat counts pages that are being read, or whose reading has failed. Who came upon
+// one would wait in a fault, and keep a processor of the Go runtime meanwhile.
+//
+// MADV_SEQUENTIAL leaves the pages as old as they are (vma_has_recency in the kernel's
+// include/linux/mm_inline.h), and reading ahead as it is. Without it, what was written
+// and is looked at for the first time would be moved to the active list, which takes half
+// as long again as mapping it, and may drive out of the cache what is needed more.
+func present(m []byte) error {
+	if err := unix.Madvise(m, unix.MADV_SEQUENTIAL); err != nil {
+		return err
+	}
+	page := os.Getpagesize()
+	for at := 0; at < len(m) && populates(); at += faultAround { // a fault for each takes longer
+		if err := unix.Madvise(m[at:][:page], unix.MADV_POPULATE_READ); err != nil {
+			return err
+		}
+	}
+	var pages [cacheUnit / 4096]byte
+	for at := 0; at < len(m); at += cacheUnit {
+		part := m[at:min(at+cacheUnit, len(m))]
+		if err := mincore(part, &pages); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(pages[:len(part)/page], func(p byte) bool { return p&1 == 0 }) {
+			return unix.EIO
+		}
+	}
+	return nil
+}
+
+// populates tells whether MADV_POPULATE_READ ends on a page whose reading fails. Until
+// "mm/madvise: make MADV_POPULATE_(READ|WRITE) handle VM_FAULT_RETRY properly", of spring
+// 2024, it asked the disk again without end, as MAP_POPULATE does to this day.
+var populates = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	var major, minor int
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 10)
+})

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
 
@@ -115,5 +116,48 @@ func TestView_Hole(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil || st.Blocks != 0 {
 		t.Errorf("the hole has %d blocks now (%v)", st.Blocks, err)
+	}
+}
+
+// A page whose reading has failed lies in the cache too: it is not seen, and nobody is caught by it.
+func TestView_Failed(t *testing.T) {
+	require.Need(t, require.Root, require.Mount)
+	const size = 24 * mib
+	disk := harness.Loop(t, 64*mib)
+	dir := t.TempDir()
+	run(t, "mkfs.ext4", "-q", "-O", "^has_journal", disk.Path)
+	run(t, "mount", disk.Path, dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	path := filepath.Join(dir, "disk.img")
+	o, content, told := openCached(t, path, size)
+	if err := errors.Join(unix.Fsync(int(o.f.Fd())), unix.Fadvise(int(o.f.Fd()), 0, 0, unix.FADV_DONTNEED)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(disk.Backing, 16*mib); err != nil {
+		t.Fatal(err)
+	}
+	// The rest of it is restored, or the file system cannot be unmounted without a word.
+	t.Cleanup(func() { _ = os.Truncate(disk.Backing, 64*mib) })
+	seen, failed, counted := 0, 0, 0
+	for off := int64(0); off < size; off += mib {
+		buf := make([]byte, mib)
+		_, err := o.ReadAt(buf, off)
+		var stat unix.Cachestat_t
+		if unix.Cachestat(uint(o.f.Fd()), &unix.CachestatRange{Off: uint64(off), Len: mib}, &stat, 0) == nil && err != nil && stat.Cache == mib/uint64(os.Getpagesize()) {
+			counted++
+		}
+		same := false
+		viewed := o.View(off, mib, func(data []byte) { same = bytes.Equal(data, content[off:off+mib]) })
+		switch {
+		case err != nil && viewed:
+			t.Errorf("what cannot be read at %d is seen", off)
+		case err != nil:
+			failed++
+		case viewed && same:
+			seen++
+		}
+	}
+	if failed == 0 || told && (seen == 0 || counted == 0) {
+		t.Errorf("%d could not be read, of which the kernel counts %d as cached, and %d were seen", failed, counted, seen)
 	}
 }

@@ -1,6 +1,7 @@
 package witness_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,16 +28,17 @@ func TestEnd(t *testing.T) {
 		write func(o *device.Object)
 		good  bool
 	}{
-		"image":             {image, func(*device.Object) {}, true},
-		"image, written":    {image, func(*device.Object) { poke(t, image, 0, 0).Close() }, false},
-		"image, direct":     {image, func(*device.Object) { poke(t, image, 0, unix.O_DIRECT).Close() }, false},
-		"image, looked at":  {image, func(*device.Object) { look(t, image) }, true},
-		"device":            {disk.path, func(*device.Object) {}, true},
-		"device, written":   {disk.path, func(*device.Object) { poke(t, disk.path, 0, 0).Close() }, false},
-		"device, direct":    {disk.path, func(*device.Object) { poke(t, disk.path, 0, unix.O_DIRECT).Close() }, false},
-		"partition, direct": {disk.path, func(*device.Object) { poke(t, disk.part, 0, unix.O_DIRECT).Close() }, false},
-		"follower":          {image, func(o *device.Object) { follow(t, o, true) }, true},
-		"follower, killed":  {image, func(o *device.Object) { follow(t, o, false) }, false},
+		"image":               {image, func(*device.Object) {}, true},
+		"image, written":      {image, func(*device.Object) { poke(t, image, 0, 0).Close() }, false},
+		"image, direct":       {image, func(*device.Object) { poke(t, image, 0, unix.O_DIRECT).Close() }, false},
+		"image, looked at":    {image, func(*device.Object) { look(t, image, "") }, true},
+		"image, then written": {image, func(*device.Object) { look(t, image, "x") }, false},
+		"device":              {disk.path, func(*device.Object) {}, true},
+		"device, written":     {disk.path, func(*device.Object) { poke(t, disk.path, 0, 0).Close() }, false},
+		"device, direct":      {disk.path, func(*device.Object) { poke(t, disk.path, 0, unix.O_DIRECT).Close() }, false},
+		"partition, direct":   {disk.path, func(*device.Object) { poke(t, disk.part, 0, unix.O_DIRECT).Close() }, false},
+		"follower":            {image, func(o *device.Object) { follow(t, o, true) }, true},
+		"follower, killed":    {image, func(o *device.Object) { follow(t, o, false) }, false},
 	} {
 		o := open(t, c.path)
 		w, _, err := witness.Begin(o, witness.Run{1})
@@ -57,13 +59,19 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// look opens the target for a moment, as the next run of the transfer does to find out whether it is free.
-func look(t *testing.T, path string) {
+// look opens the target for a moment, as the next run of the transfer does to find out whether it is free, and writes
+// that to it before it closes it.
+func look(t *testing.T, path, text string) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() { f.Close() })
+	time.AfterFunc(50*time.Millisecond, func() {
+		_, err := f.WriteString(text)
+		if err = errors.Join(err, f.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // follow writes as a follower, and has it end, or as if it was killed.
