@@ -43,27 +43,29 @@ func TestShare(t *testing.T) {
 		source, target *lease
 		how            Resuming
 		broken         bool
+		streams        int
 		stripes        int64
-		want           []int // by four streams, one behind the other
+		want           []int // by all streams, one behind the other
 	}{
-		"near":           {local, near, 0, false, 5, []int{1, 1, 1, 1, 1}},
-		"far target":     {local, far, 0, false, 20, []int{4, 4, 4, 4, 1, 1, 1, 1}},
-		"far source":     {far, local, 0, false, 18, []int{4, 4, 4, 4, 1, 1}},
-		"more":           {local, far, 0, false, 40, []int{4, 4, 4, 4, 4, 4, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1}},
-		"few":            {local, far, 0, false, 10, []int{2, 2, 2, 2, 1, 1}},
-		"fewer":          {local, far, 0, false, 3, []int{1, 1, 1}},
-		"to be trusted":  {local, far, resumeTrust, false, 8, []int{1, 1, 1, 1, 1, 1, 1, 1}},
-		"without resume": {local, far, resumeOff, false, 8, []int{2, 2, 2, 2}},
-		"broken":         {local, far, 0, true, 8, []int{1, 1, 1, 1, 1, 1, 1, 1}},
+		"near":           {local, near, 0, false, 4, 5, []int{1, 1, 1, 1, 1}},
+		"far target":     {local, far, 0, false, 4, 20, []int{4, 4, 4, 4, 1, 1, 1, 1}},
+		"far source":     {far, local, 0, false, 4, 18, []int{4, 4, 4, 4, 1, 1}},
+		"more":           {local, far, 0, false, 4, 40, []int{4, 4, 4, 4, 4, 4, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1}},
+		"few":            {local, far, 0, false, 4, 10, []int{2, 2, 2, 2, 1, 1}},
+		"fewer":          {local, far, 0, false, 4, 3, []int{1, 1, 1}},
+		"to be trusted":  {local, far, resumeTrust, false, 4, 8, []int{1, 1, 1, 1, 1, 1, 1, 1}},
+		"without resume": {local, far, resumeOff, false, 4, 8, []int{2, 2, 2, 2}},
+		"one stream":     {local, far, 0, false, 1, 4, []int{1, 1, 1, 1}},
+		"broken":         {local, far, 0, true, 4, 8, []int{1, 1, 1, 1, 1, 1, 1, 1}},
 	} {
 		away.fs.opt.Resume = c.how
 		x := &copying{source: c.source, t: &target{o: away, lead: c.target}, broken: c.broken,
 			parts: newParts(block.Stripes(c.stripes*block.StripeSize, block.DefaultSize))}
-		x.divide(4)
+		x.divide(c.streams)
 		var got []int
 		for first := x.share(); x.parts.left() > 0; {
 			n := x.share()
-			if len(got) < 4 { // each stream has its first one
+			if len(got) < c.streams { // each stream has its first one
 				n = first
 			}
 			p, _ := x.parts.next(n)

@@ -173,12 +173,13 @@ const (
 	mostFar = 4
 )
 
-// divide says how many streams share what is left, and whether far away: not after a
+// divide says how many streams share what is left, and whether far away: not by one stream
+// alone, which disks that turn have and others that are to be left in peace, not after a
 // connection has broken, when pieces are what may get through, and not where whole ranges
 // are to be trusted after an interruption.
 func (c *copying) divide(streams int) {
-	c.streams = max(streams, 1)
-	c.far = max(c.source.s.Fastest(), c.t.lead.s.Fastest()) >= farAway && !c.broken && c.t.o.fs.opt.Resume != resumeTrust
+	c.streams = streams
+	c.far = streams > 1 && max(c.source.s.Fastest(), c.t.lead.s.Fastest()) >= farAway && !c.broken && c.t.o.fs.opt.Resume != resumeTrust
 }
 
 // share is how many parts the next range has: at the end single ones, so that all streams
