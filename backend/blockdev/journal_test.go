@@ -109,6 +109,23 @@ func TestJournal_Damaged(t *testing.T) {
 	j.end(nil)
 }
 
+// noted is the one journal that there is, and the file that it is in.
+func noted(t *testing.T, f *Fs) (file string, page journalPage) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Dir(journalOf(t, f, "x", 2*block.StripeSize).file) + "/*.json")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err == nil {
+		err = json.Unmarshal(text, &page)
+	}
+	if err != nil {
+		t.Fatalf("%s, %v", text, err)
+	}
+	return files[0], page
+}
+
 // A copy that was interrupted is begun with what it has not done, and whatever was changed meanwhile is put right.
 func TestJournal_Copy(t *testing.T) {
 	const size = block.StripeSize + 20<<20
@@ -140,13 +157,9 @@ func TestJournal_Copy(t *testing.T) {
 	if _, err := operations.Copy(ctx, f, find(t, f, "img"), "img", src); err == nil {
 		t.Fatal("was not cut")
 	}
-	files, err := filepath.Glob(filepath.Dir(journalOf(t, f.(*Fs), "x", size).file) + "/*.json")
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%q, %v", files, err)
-	}
-	var page journalPage
-	if text, err := os.ReadFile(files[0]); err != nil || json.Unmarshal(text, &page) != nil || len(page.Done) != 2 || page.Done[0] == 0 || page.Done[1] != 0 {
-		t.Errorf("%+v, %v", page, err)
+	file, page := noted(t, f.(*Fs))
+	if len(page.Done) != 2 || page.Done[0] == 0 || page.Done[1] != 0 {
+		t.Errorf("%+v", page)
 	}
 	// Somebody writes to what was done.
 	if old, err = os.OpenFile(to+"/img", os.O_WRONLY, 0); err == nil {
@@ -172,7 +185,7 @@ func TestJournal_Copy(t *testing.T) {
 	if err != nil || out != want {
 		t.Errorf("%v, %v, %v", out, want, err)
 	}
-	if _, err := os.Stat(files[0]); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

@@ -185,22 +185,18 @@ func TestTrust(t *testing.T) {
 // A sample finds what the host does not see, here by a journal that says what was never so.
 func TestTrust_Sample(t *testing.T) {
 	x := interrupted(t, imageTarget(t))
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(journalOf(t, x.f, "x", trustSize).file), "*.json"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%q, %v", files, err)
-	}
-	var page journalPage
-	text, err := os.ReadFile(files[0])
-	if err != nil || json.Unmarshal(text, &page) != nil || len(page.Known) != 2 {
-		t.Fatalf("%s, %v", text, err)
+	file, page := noted(t, x.f)
+	if len(page.Known) != 2 {
+		t.Fatalf("%+v", page)
 	}
 	for i := range page.Known {
 		page.Known[i].Root = strings.Repeat("00", 32)
 	}
-	if text, err = json.Marshal(page); err != nil {
+	text, err := json.Marshal(page)
+	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, files[0], text)
+	write(t, file, text)
 	if log := x.again(); !strings.Contains(log.text(), "a sample of the target") || log.counter("trusted") > 0 {
 		t.Errorf("%s", log.text())
 	}

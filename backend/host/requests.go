@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -17,7 +18,7 @@ func ignore(f *wire.Frame) error {
 
 // ask sends a request that has one reply, which it decodes into m.
 func (s *Session) ask(ctx context.Context, req, m wire.Message) error {
-	defer s.clock()()
+	defer s.took(time.Now())
 	if err := s.start(req); err != nil {
 		return err
 	}

@@ -307,20 +307,17 @@ func (s *Session) drop(ctx context.Context, keep int) error {
 
 // call sends a request and awaits its end.
 func (s *Session) call(ctx context.Context, req wire.Message, on func(*wire.Frame) error) error {
-	defer s.clock()()
+	defer s.took(time.Now())
 	if err := s.start(req); err != nil {
 		return err
 	}
 	return s.await(ctx, on)
 }
 
-// clock takes the time of a request until the returned function is called.
-func (s *Session) clock() (stop func()) {
-	start := time.Now()
-	return func() {
-		if took := time.Since(start); s.fastest == 0 || took < s.fastest {
-			s.fastest = took
-		}
+// took notes how long a request that began at start took.
+func (s *Session) took(start time.Time) {
+	if took := time.Since(start); s.fastest == 0 || took < s.fastest {
+		s.fastest = took
 	}
 }
 

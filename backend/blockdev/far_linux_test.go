@@ -1,11 +1,14 @@
 package blockdev
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 )
 
@@ -59,8 +62,11 @@ func TestShare(t *testing.T) {
 		"broken":         {local, far, 0, true, 4, 8, []int{1, 1, 1, 1, 1, 1, 1, 1}},
 	} {
 		away.fs.opt.Resume = c.how
-		x := &copying{source: c.source, t: &target{o: away, lead: c.target}, broken: c.broken,
+		x := &copying{source: c.source, t: &target{o: away, lead: c.target}, report: new(report),
 			parts: newParts(block.Stripes(c.stripes*block.StripeSize, block.DefaultSize))}
+		if c.broken {
+			_ = x.reopen(t.Context()) // that source and target are one is of no interest here
+		}
 		x.divide(c.streams)
 		var got []int
 		for first := x.share(); x.parts.left() > 0; {
@@ -75,4 +81,30 @@ func TestShare(t *testing.T) {
 			t.Errorf("%s: ranges of %v stripes, want %v", name, got, c.want)
 		}
 	}
+}
+
+// Over a long way the first stripe is not done as long as the second one, which is much longer, is not.
+func TestFar(t *testing.T) {
+	x := toTrust(t, imageTarget(t))
+	x.f.opt.Streams, x.f.opt.Resume = 2, 0
+	img, err := os.OpenFile(x.source, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = img.WriteAt(edges.Contents()[1].Make(96<<20, 7), block.StripeSize+64<<20)
+		err = errors.Join(err, img.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.relay.Delay(2 * farAway)
+	x.relay.CutAfter(5 * trustData)
+	if err := x.copy(t.Context()); err == nil {
+		t.Fatal("was not cut")
+	}
+	if _, page := noted(t, x.f); page.Done[0] != 0 || page.Done[1] != 0 {
+		t.Errorf("%+v", page)
+	}
+	x.relay.Reset()
+	x.relay.Delay(0)
+	x.free()
+	x.again()
 }
