@@ -2,10 +2,12 @@ package device
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -96,13 +98,19 @@ func TestView_Cut(t *testing.T) {
 	o.View(0, mib, func([]byte) { panic("of who looks") })
 }
 
-// Looking at a hole takes no memory in a file system that lives there.
-func TestView_Hole(t *testing.T) {
+// tmpfs is a directory of a file system in memory.
+func tmpfs(t *testing.T) string {
+	t.Helper()
 	require.Need(t, require.Root, require.Mount)
 	dir := t.TempDir()
 	run(t, "mount", "-t", "tmpfs", "tmpfs", dir)
 	t.Cleanup(func() { run(t, "umount", dir) })
-	path := filepath.Join(dir, "disk.img")
+	return dir
+}
+
+// Looking at a hole takes no memory in a file system that lives there.
+func TestView_Hole(t *testing.T) {
+	path := filepath.Join(tmpfs(t), "disk.img")
 	o, _, _ := openCached(t, path, mib)
 	if err := os.Truncate(path, 0); err != nil {
 		t.Fatal(err)
@@ -160,4 +168,56 @@ func TestView_Failed(t *testing.T) {
 	if failed == 0 || told && (seen == 0 || counted == 0) {
 		t.Errorf("%d could not be read, of which the kernel counts %d as cached, and %d were seen", failed, counted, seen)
 	}
+}
+
+// Looking leaves pages as old as they are: what was written and not read since does not become active.
+func TestView_Age(t *testing.T) {
+	const size = 8 * mib
+	o, _, told := openCached(t, filepath.Join(tmpfs(t), "disk.img"), size)
+	for off := int64(0); off < size && told; off += mib {
+		touched := byte(0)
+		if !o.View(off, mib, func(data []byte) {
+			for i := 0; i < mib; i += 4096 {
+				touched |= data[i]
+			}
+		}) {
+			t.Fatalf("what is cached at %d is not seen", off)
+		}
+	}
+	if n := active(t, o.f, size); n > size/4096/4 {
+		t.Errorf("%d pages are active", n)
+	}
+}
+
+// active counts the active pages of a file that is cached, by what the kernel tells of each page of memory.
+func active(t *testing.T, f *os.File, size int) (n int) {
+	t.Helper()
+	m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	if err := present(m); err != nil {
+		t.Fatal(err)
+	}
+	word := func(path string, i uint64) uint64 {
+		table, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer table.Close()
+		var b [8]byte
+		if _, err := table.ReadAt(b[:], int64(i*8)); err != nil {
+			t.Fatal(err)
+		}
+		return binary.NativeEndian.Uint64(b[:])
+	}
+	touched := byte(0)
+	for at := 0; at < size; at += 4096 {
+		touched |= m[at]
+		const number, isActive = 1<<55 - 1, 1 << 6
+		page := word("/proc/self/pagemap", uint64(uintptr(unsafe.Pointer(&m[at])))/4096) & number
+		n += int(word("/proc/kpageflags", page) & isActive >> 6)
+	}
+	return n
 }
