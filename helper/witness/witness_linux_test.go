@@ -305,9 +305,9 @@ func setBack(t *testing.T, d disk) *os.File {
 
 // The same of an image file.
 func TestFile(t *testing.T) {
-	t.Setenv("BLOCKDEV_WITNESS_DIR", t.TempDir())
 	for name, write := range fileWays {
 		t.Run(name, func(t *testing.T) {
+			t.Setenv("BLOCKDEV_WITNESS_DIR", t.TempDir()) // a number that a file before had has a record
 			path := filepath.Join(t.TempDir(), "image")
 			if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
 				t.Fatal(err)
