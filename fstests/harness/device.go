@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 )
@@ -82,11 +83,24 @@ func (d *Device) Detach(t testing.TB) {
 	d.once.Do(func() { d.detach(t) })
 }
 
-// detach checks that the device still belongs to the test's file before it lets go of it by name.
+// detach checks that the device still belongs to the test's file before it lets go of it by name, and waits until it has:
+// the kernel does so when nobody has it open any more, and other tests look at all loop devices.
 func (d *Device) detach(t testing.TB) {
 	t.Helper()
-	if Tool(t, "losetup", "--noheadings", "--output", "BACK-FILE", d.Path) == d.Backing {
-		Tool(t, "losetup", "--detach", d.Path)
+	if Tool(t, "losetup", "--noheadings", "--output", "BACK-FILE", d.Path) != d.Backing {
+		return
+	}
+	Tool(t, "losetup", "--detach", d.Path)
+	behind := filepath.Join("/sys/block", filepath.Base(d.Path), "loop/backing_file")
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		text, err := os.ReadFile(behind)
+		switch {
+		case err != nil || strings.TrimSpace(string(text)) != d.Backing:
+			return
+		case time.Now().After(end):
+			t.Errorf("%s is still attached to %s", d.Path, d.Backing)
+			return
+		}
 	}
 }
 
