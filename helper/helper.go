@@ -35,6 +35,9 @@ type Policy struct {
 	// AllowSnapshots and AllowHooks let a helper with any of the above take
 	// snapshots and freeze, and run programs that the client names.
 	AllowSnapshots, AllowHooks bool
+	// Alone says that the process does nothing but serve this session, so that a
+	// client may have it use fewer processors.
+	Alone bool
 }
 
 // Serve speaks the protocol over rw until the client closes it, and then

@@ -190,6 +190,7 @@ func (s *session) send(r *request) error {
 	if err := s.findHoles(r, o, m.Offset, m.Length); err != nil {
 		return err
 	}
+	defer s.policy.useShare(m.Share)()
 	var sum *wire.Summary
 	if m.Compare {
 		sum, err = delta.CompareSend(r.ctx, r, s.source(), m.Range(), m.Window)
@@ -207,6 +208,7 @@ func (s *session) receive(r *request) error {
 	if err := r.frame.Decode(&m); err != nil {
 		return err
 	}
+	defer s.policy.useShare(m.Share)()
 	if m.Compare {
 		return s.compare(r, &m)
 	}

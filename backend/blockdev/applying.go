@@ -329,8 +329,9 @@ func (d *delivering) abort(err error) {
 // work does all that is left.
 func (d *delivering) work(ctx context.Context, src fs.ObjectInfo) error {
 	g, working := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.stripes(working, d.t.lead) })
-	for range min(d.t.streams(false), d.parts.left()) - 1 {
+	streams := min(d.t.streams(false), d.parts.left())
+	g.Go(func() error { return d.stripes(working, d.t.lead, streams) })
+	for range streams - 1 {
 		g.Go(func() error {
 			l, err := d.t.join(working)
 			if err != nil {
@@ -338,7 +339,7 @@ func (d *delivering) work(ctx context.Context, src fs.ObjectInfo) error {
 				return nil
 			}
 			defer l.close()
-			return d.stripes(working, l)
+			return d.stripes(working, l, streams)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -347,9 +348,10 @@ func (d *delivering) work(ctx context.Context, src fs.ObjectInfo) error {
 	return d.t.commit(ctx, src, d.report)
 }
 
-// stripes does parts until none is left.
-func (d *delivering) stripes(ctx context.Context, l *lease) error {
+// stripes does parts until none is left, as one of so many streams.
+func (d *delivering) stripes(ctx context.Context, l *lease, streams int) error {
 	defer d.report.join(l)()
+	l.s.ShareProcessors(streams)
 	for {
 		p, ok := d.parts.next(1)
 		if !ok {

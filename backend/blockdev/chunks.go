@@ -134,6 +134,7 @@ func (w *chunkWriter) WriteChunk(ctx context.Context, n int, reader io.ReadSeeke
 		return 0, classify(err)
 	}
 	defer func() { w.free <- l }()
+	l.s.ShareProcessors(cap(w.free))
 	r := block.Range{Offset: off, Length: fits, BlockSize: block.DefaultSize}
 	res, err := host.SendTo(ctx, shifted{delta.NewStream(reader, length), off}, l.s, r)
 	if err != nil {

@@ -119,7 +119,7 @@ func (c *collecting) stripes(ctx context.Context) error {
 		streams = 1
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.work(ctx, c.source) })
+	g.Go(func() error { return c.work(ctx, c.source, streams) })
 	for range streams - 1 {
 		g.Go(func() error {
 			l, err := c.source.again(ctx)
@@ -131,15 +131,16 @@ func (c *collecting) stripes(ctx context.Context) error {
 				return nil
 			}
 			defer l.close()
-			return c.work(ctx, l)
+			return c.work(ctx, l, streams)
 		})
 	}
 	return g.Wait()
 }
 
-// work does parts until none is left.
-func (c *collecting) work(ctx context.Context, l *lease) error {
+// work does parts until none is left, as one of so many streams.
+func (c *collecting) work(ctx context.Context, l *lease, streams int) error {
 	defer c.report.join(l)()
+	l.s.ShareProcessors(streams)
 	squeeze := compress.NewEncoder(wire.CompressZstd)
 	for {
 		p, ok := c.parts.next(1)

@@ -198,6 +198,8 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 		defer report.join(p.src, p.dst)()
 		p.src.s.Watch(plan.Meter.moved)
 		p.src.s.Trace(plan.Mark)
+		p.src.s.ShareProcessors(min(streams, len(stripes)))
+		p.dst.s.ShareProcessors(min(streams, len(stripes)))
 		for r := range todo {
 			p.src.salvage(&report.gaps)
 			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))

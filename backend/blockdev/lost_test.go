@@ -19,13 +19,19 @@ import (
 // overSSH gives the Fs of dir behind an SSH server and a relay that can break the line.
 func overSSH(t *testing.T, dir string) (fs.Fs, *harness.Relay) {
 	t.Helper()
+	return overSSHBy(t, dir, harness.Bin(t, "blockdev-helper"))
+}
+
+// overSSHBy is overSSH with a helper of its own.
+func overSSHBy(t *testing.T, dir, helper string) (fs.Fs, *harness.Relay) {
+	t.Helper()
 	require.Need(t, require.Sshd)
 	server := harness.Sshd(t)
 	relay := harness.NewRelay(t, server.Addr())
 	server.KnowPort(t, relay.Port())
 	leakless(t)
 	return newFs(t, fmt.Sprintf(`:blockdev,host=%s,port=%d,user=%s,key_file="%s",known_hosts_file="%s",ssh_config=none,helper_path="%s":%s`,
-		server.Host, relay.Port(), server.User, server.KeyFile, server.KnownHosts, harness.Bin(t, "blockdev-helper"), dir)), relay
+		server.Host, relay.Port(), server.User, server.KeyFile, server.KnownHosts, helper, dir)), relay
 }
 
 // What changes nothing is asked again when the line broke, also while several sessions were idle.

@@ -35,8 +35,12 @@ func (s *streaming) work(ctx context.Context, src fs.ObjectInfo) error {
 
 func (s *streaming) send(ctx context.Context) error {
 	g, working := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.pieces(working, s.t.lead) })
+	streams := 1
 	if s.kept.length > pieceSize && s.t.streams(false) > 1 {
+		streams = 2
+	}
+	g.Go(func() error { return s.pieces(working, s.t.lead, streams) })
+	if streams > 1 {
 		g.Go(func() error {
 			l, err := s.t.join(working)
 			if err != nil {
@@ -44,15 +48,16 @@ func (s *streaming) send(ctx context.Context) error {
 				return nil
 			}
 			defer l.close()
-			return s.pieces(working, l)
+			return s.pieces(working, l, streams)
 		})
 	}
 	return g.Wait()
 }
 
-// pieces sends pieces until there is none.
-func (s *streaming) pieces(ctx context.Context, l *lease) error {
+// pieces sends pieces until there is none, as one of so many streams.
+func (s *streaming) pieces(ctx context.Context, l *lease, streams int) error {
 	defer s.report.join(l)()
+	l.s.ShareProcessors(streams)
 	for {
 		x, err := s.kept.next(ctx)
 		if x == nil || err != nil {

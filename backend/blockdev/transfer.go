@@ -196,6 +196,8 @@ func (c *copying) join(ctx context.Context, src, dst *lease, first int) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
 	src.s.Trace(c.plan.Mark)
+	src.s.ShareProcessors(c.streams)
+	dst.s.ShareProcessors(c.streams)
 	for together := first; ; {
 		p, ok := c.parts.next(together)
 		if !ok {

@@ -12,9 +12,7 @@ import (
 // Collect reads range r of what is open and calls each with the extents that have not the
 // known digest, as [delta.Collect] does. known has the digests of the range afterwards.
 func (s *Session) Collect(ctx context.Context, r block.Range, known []block.Digest, each func(*delta.Change) error) (*Result, error) {
-	req := wire.NewSend(r, delta.Window)
-	req.Compress = s.compression()
-	if err := s.start(req); err != nil {
+	if err := s.start(s.toSend(r, delta.Window)); err != nil {
 		return nil, err
 	}
 	defer s.settle()
@@ -36,7 +34,7 @@ func (s *Session) Deliver(ctx context.Context, r block.Range, digests []block.Di
 	if int64(len(digests)) != r.Extents() {
 		return nil, fmt.Errorf("internal error: %d digests of %d extents", len(digests), r.Extents())
 	}
-	if err := s.start(wire.NewReceive(r, delta.Window)); err != nil {
+	if err := s.start(s.toReceive(r)); err != nil {
 		return nil, err
 	}
 	defer s.settle()

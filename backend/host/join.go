@@ -43,7 +43,7 @@ func Compare(ctx context.Context, src, dst *Session, r block.Range, progress fun
 }
 
 func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progress func(n int64)) (*Result, error) {
-	send, receive := wire.NewSend(r, delta.Window), wire.NewReceive(r, delta.Window)
+	send, receive := src.toSend(r, delta.Window), dst.toReceive(r)
 	send.Compare, receive.Compare = dry, dry
 	send.Compress = compression(src, dst)
 	if err := dst.start(receive); err != nil {
@@ -155,7 +155,7 @@ func (r *Result) check(span block.Range) error {
 
 // SendTo is Join with a source in this process.
 func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) (*Result, error) {
-	if err := dst.start(wire.NewReceive(r, delta.Window)); err != nil {
+	if err := dst.start(dst.toReceive(r)); err != nil {
 		return nil, err
 	}
 	defer dst.settle()
@@ -181,9 +181,7 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 
 // ReceiveFrom is Join with a target in this process. window is in extents.
 func ReceiveFrom(ctx context.Context, src *Session, tgt delta.Target, r block.Range, window int64) (*Result, error) {
-	req := wire.NewSend(r, window)
-	req.Compress = src.compression()
-	if err := src.start(req); err != nil {
+	if err := src.start(src.toSend(r, window)); err != nil {
 		return nil, err
 	}
 	defer src.settle()

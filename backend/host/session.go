@@ -41,6 +41,7 @@ type Session struct {
 	keep  func(r block.Range, digests []block.Digest) error // of Keep; owned by the caller
 	mark  func(off, n int64, f Fate)                        // of Trace; owned by the caller
 	gaps  func([]wire.Gap)                                  // of OnGaps; owned by the caller
+	share uint8                                             // of ShareProcessors; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -340,7 +341,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved, s.mark, s.keep, s.gaps = nil, nil, nil, nil
+	s.moved, s.mark, s.keep, s.gaps, s.share = nil, nil, nil, nil, 0
 	s.host.release(s)
 }
 

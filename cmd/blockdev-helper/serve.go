@@ -33,7 +33,7 @@ func serve(args []string, stdin, stdout *os.File, stderr io.Writer) int {
 
 // parsePolicy reads the flags of serve. It reports errors to stderr itself.
 func parsePolicy(args []string, stderr io.Writer) (helper.Policy, error) {
-	var policy helper.Policy
+	policy := helper.Policy{Alone: true}
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&policy.ReadOnly, "read-only", false, "refuse everything that writes")

@@ -256,6 +256,7 @@ type span struct {
 	BlockSize      uint32 // bytes
 	Window         int64  // extents whose digests may come before the first Advance
 	Compare        bool   // patches come without their bytes, and nothing is written
+	Share          uint8  // sessions that share the processors of the host in this, 0 when none is known of
 }
 
 func (m *span) Validate() error {
@@ -276,12 +277,12 @@ func checkRange(off, n int64, blockSize uint32) error {
 func (m *span) append(b []byte) []byte {
 	b = appendInt64(appendInt64(b, m.Offset), m.Length)
 	b = appendInt64(binary.BigEndian.AppendUint32(b, m.BlockSize), m.Window)
-	return appendBool(b, m.Compare)
+	return append(appendBool(b, m.Compare), m.Share)
 }
 
 func (m *span) decode(d *decoder) {
 	m.Offset, m.Length = d.int64(), d.int64()
-	m.BlockSize, m.Window, m.Compare = d.uint32(), d.int64(), d.bool()
+	m.BlockSize, m.Window, m.Compare, m.Share = d.uint32(), d.int64(), d.bool(), d.uint8()
 }
 
 // Range is the range as the engine wants it.
