@@ -17,6 +17,7 @@ import (
 const (
 	maxAhead  = 4  // requests that may wait for their turn
 	inboxSize = 16 // frames that may wait, of a request that waits itself
+	mostLarge = 4  // of these that are larger than wire.MaxControl: each takes a megabyte
 )
 
 // session is one conversation. Its reader sorts the frames of the client; handle
@@ -52,6 +53,7 @@ type request struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	inbox  chan wire.Frame
+	large  chan struct{} // has one for each large frame in inbox
 	w      *wire.Writer
 }
 
@@ -143,22 +145,39 @@ func (s *session) breach(format string, args ...any) error {
 
 // deliver hands f to the last request. It waits for one that runs or is about to,
 // which takes its frames or ends; for one behind another there may be no room.
-func (s *session) deliver(r *request, f wire.Frame) bool {
+func (s *session) deliver(r *request, f wire.Frame) (room bool) {
+	taken, room := true, true
+	if isLarge(f) {
+		taken, room = offer(s, r, r.large, struct{}{})
+	}
+	if taken {
+		taken, room = offer(s, r, r.inbox, f)
+	}
+	if !taken && room { // the request has ended: the frame was on its way
+		f.Release()
+	}
+	return room
+}
+
+// offer puts v into a channel of r, as deliver does.
+func offer[T any](s *session, r *request, c chan<- T, v T) (taken, room bool) {
 	select {
-	case r.inbox <- f:
-		return true
+	case c <- v:
+		return true, true
 	default:
 	}
 	if s.pending.Load() > 1 && r.ctx.Err() == nil {
-		return false
+		return false, false
 	}
 	select {
-	case r.inbox <- f:
-	case <-r.ctx.Done(): // it has ended: the frame was on its way
-		f.Release()
+	case c <- v:
+		return true, true
+	case <-r.ctx.Done():
+		return false, true
 	}
-	return true
 }
+
+func isLarge(f wire.Frame) bool { return len(f.Payload) > wire.MaxControl }
 
 // belongs tells whether frames of type t may follow a request.
 func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeGaps }
@@ -172,7 +191,7 @@ func gone(err error) error {
 }
 
 func (s *session) newRequest(ctx context.Context, f wire.Frame) *request {
-	r := &request{frame: f, inbox: make(chan wire.Frame, inboxSize), w: s.w}
+	r := &request{frame: f, inbox: make(chan wire.Frame, inboxSize), large: make(chan struct{}, mostLarge), w: s.w}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
 }
@@ -249,6 +268,9 @@ func init() {
 func (r *request) Next(ctx context.Context) (wire.Frame, error) {
 	select {
 	case f := <-r.inbox:
+		if isLarge(f) {
+			<-r.large
+		}
 		return f, nil
 	case <-ctx.Done():
 		return wire.Frame{}, context.Cause(ctx)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -109,6 +111,53 @@ func TestSession_LateFrames(t *testing.T) {
 	}
 	c.usable()
 	c.hangUp()
+}
+
+// A request that takes its frames slowly holds few megabytes of them, and ends although more are on their way.
+func TestSession_LargeFrames(t *testing.T) {
+	s := &session{}
+	s.pending.Store(1)
+	r := s.newRequest(t.Context(), wire.Frame{})
+	frame := wire.Frame{Type: wire.TypePatch, Payload: make([]byte, wire.MaxControl+1)}
+	var came atomic.Int32
+	delivering := make(chan struct{})
+	go func() {
+		defer close(delivering)
+		for range 2 * inboxSize {
+			if !s.deliver(r, frame) {
+				t.Error("a frame of the request that runs was refused")
+			}
+			came.Add(1)
+		}
+	}()
+	wait := func(want int32) {
+		t.Helper()
+		for end := time.Now().Add(patience); came.Load() < want && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond) // for more than should come
+		if got := came.Load(); got != want {
+			t.Fatalf("%d frames were taken, want %d", got, want)
+		}
+	}
+	wait(mostLarge)
+	for i := range int32(inboxSize) {
+		if _, err := r.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if i%8 == 0 {
+			wait(mostLarge + i + 1)
+		}
+	}
+	r.cancel(nil)
+	<-delivering
+	s.pending.Store(2)
+	waiting := s.newRequest(t.Context(), wire.Frame{})
+	for i := range mostLarge + 1 {
+		if room := s.deliver(waiting, frame); room != (i < mostLarge) {
+			t.Errorf("large frame %d for a request that waits: %v", i, room)
+		}
+	}
 }
 
 func TestSession_Pipelined(t *testing.T) {
