@@ -14,7 +14,7 @@ import (
 )
 
 // peers are the tools that make a target equal, as far as they are on PATH.
-var peers = []string{"blockdev", "rsync", "rsync-4k", "blocksync-fast", "blocksync-fast-16k", "bdsync", "bdsync-16k", "diskrsync"}
+var peers = []string{"blockdev", "rsync", "rsync-4k", "blocksync-fast", "blocksync-fast-16k", "bdsync", "bdsync-16k", "diskrsync", "rblocksync3"}
 
 // copiers are the tools that make a target.
 var copiers = []string{"blockdev", "blockdev-ssh", "rsync", "diskrsync", "cat"}
@@ -61,11 +61,12 @@ func BenchmarkFirst(b *testing.B) {
 	}
 }
 
-// BenchmarkFar is BenchmarkChanged with 1 % at each distance, without diskrsync: it sends three quarters of such an image
-// and waits for an answer so often that 64 MiB take most of a minute at 100 ms.
+// BenchmarkFar is BenchmarkChanged with 1 % at each distance, without diskrsync, which sends three quarters of such an
+// image and waits for an answer so often that 64 MiB take most of a minute at 100 ms, and without rblocksync3, which
+// waits twice for each MiB in which something has changed.
 func BenchmarkFar(b *testing.B) {
 	t := anyBed(b)
-	names := slices.DeleteFunc(slices.Clone(peers), func(name string) bool { return name == "diskrsync" })
+	names := slices.DeleteFunc(slices.Clone(peers), func(name string) bool { return name == "diskrsync" || name == "rblocksync3" })
 	for _, way := range ways {
 		b.Run("way="+way.name, func(b *testing.B) { t.far(b, way.pull, names, scattered(1)) })
 	}

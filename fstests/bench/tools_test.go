@@ -4,7 +4,9 @@ package bench
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -107,12 +109,26 @@ func (w way) peers() map[string]string {
 		from, to = "127.0.0.1:"+src, dst
 	}
 	return map[string]string{
+		"rblocksync3":        fmt.Sprintf("PATH=%s:$PATH rblocksync3 -q %s %s", w.onlySSH(), from, to),
 		"blocksync-fast":     fast(""),
 		"blocksync-fast-16k": fast("-b 16K -a XXH128"),
 		"bdsync":             sync(""),
 		"bdsync-16k":         sync("--hash=sha1 --blocksize=16384"),
 		"diskrsync":          fmt.Sprintf("diskrsync --no-compress --cmd-path $(command -v diskrsync) --ssh-flags '%s' %s %s", strings.TrimPrefix(w.ssh, "ssh "), from, to),
 	}
+}
+
+// onlySSH is a directory with a program ssh for those that take no arguments for it.
+func (w way) onlySSH() string {
+	dir := w.t.b.TempDir()
+	path, err := exec.LookPath("ssh")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "ssh"), []byte("#!/bin/sh\nexec "+path+strings.TrimPrefix(w.ssh, "ssh")+" \"$@\"\n"), 0o700)
+	}
+	if err != nil {
+		w.t.b.Fatal(err)
+	}
+	return dir
 }
 
 func shell(line string) func() *exec.Cmd {

@@ -31,6 +31,7 @@ var looks = map[string]look{
 	"bdsync-16k":         {"#cc79a7", 2, down},
 	"diskrsync":          {"#56b4e9", 2, cross},
 	"cat":                {"#000000", 2, plus},
+	"rblocksync3":        {"#000000", 2, ring},
 }
 
 func lookOf(tool string) look {

@@ -69,7 +69,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	f.Var(list{&s.sizes}, "size", "size of the made-up image, such as 512M or 4G; several, with commas, are measured one after the other")
 	f.Var(list{&s.sizes}, "sizes", "the same as -size")
 	f.Var(list{&s.scenarios}, "scenarios", "what is measured: "+strings.Join(scenarioNames(), ", "))
-	f.Var(list{&s.tools}, "tools", "tools to compare, as far as they are on PATH; also blockdev-ssh, blocksync-fast, bdsync")
+	f.Var(list{&s.tools}, "tools", "tools to compare, as far as they are on PATH; also blockdev-ssh, blocksync-fast, bdsync, rblocksync3")
 	f.Var(list{&s.rates}, "rates", "only these shares of changed blocks, in percent, of 0, 0.1, 1, 10, 50, 100")
 	f.Var(list{&s.rtts}, "rtts", "only these round-trip times, in milliseconds, of 0, 10, 50, 100")
 	f.IntVar(&s.count, "count", 3, "runs of each, of which the median is told")
