@@ -119,8 +119,13 @@ func (c *client) quiet() (all []wire.Frame) {
 	}
 }
 
-// Next and Write make the client the link of a transfer.
-func (c *client) Next(ctx context.Context) (wire.Frame, error) {
+// Next, Write, Queue and Flush make the client the link of a transfer.
+func (c *client) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
+	if idle != nil && len(c.frames) == 0 {
+		if err := idle(); err != nil {
+			return wire.Frame{}, err
+		}
+	}
 	select {
 	case f, ok := <-c.frames:
 		if !ok {
@@ -136,6 +141,8 @@ func (c *client) Next(ctx context.Context) (wire.Frame, error) {
 }
 
 func (c *client) Write(m wire.Message) error { return c.w.Write(m) }
+func (c *client) Queue(m wire.Message) error { return c.w.Queue(m) }
+func (c *client) Flush() error               { return c.w.Flush() }
 
 func (c *client) failure(f wire.Frame) error {
 	c.t.Helper()

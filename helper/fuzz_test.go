@@ -253,7 +253,9 @@ func (s *scene) talk(in *script, p Policy) (peak uint64, err error) {
 			f := wire.Frame{Type: wire.Type(in.n(256))}
 			n := min(in.n(80), len(in.b))
 			f.Payload, in.b = in.b[:n], in.b[n:]
-			err = w.Forward(f)
+			if err = w.Forward(f); err == nil {
+				err = w.Flush()
+			}
 		default:
 			m := s.message(in)
 			if m.Validate() == nil {

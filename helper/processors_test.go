@@ -31,7 +31,7 @@ func TestServe_Share(t *testing.T) {
 				m.Share = c.share
 				s.send(m)
 			}
-			if _, err := s.Next(t.Context()); err != nil {
+			if _, err := s.Next(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := runtime.GOMAXPROCS(0); got != c.want {

@@ -186,7 +186,7 @@ func (rr *rangeReader) flush() error {
 // await returns when there is credit.
 func (rr *rangeReader) await() error {
 	for rr.credit <= 0 {
-		f, err := rr.r.Next(rr.r.ctx)
+		f, err := rr.r.Next(rr.r.ctx, nil)
 		if err != nil {
 			return err
 		}

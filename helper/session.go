@@ -264,8 +264,13 @@ func init() {
 	}
 }
 
-// Next and Write make a request the link of a transfer.
-func (r *request) Next(ctx context.Context) (wire.Frame, error) {
+// Next, Write, Queue and Flush make a request the link of a transfer.
+func (r *request) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
+	if idle != nil && len(r.inbox) == 0 {
+		if err := idle(); err != nil {
+			return wire.Frame{}, err
+		}
+	}
 	select {
 	case f := <-r.inbox:
 		if isLarge(f) {
@@ -278,3 +283,5 @@ func (r *request) Next(ctx context.Context) (wire.Frame, error) {
 }
 
 func (r *request) Write(m wire.Message) error { return r.w.Write(m) }
+func (r *request) Queue(m wire.Message) error { return r.w.Queue(m) }
+func (r *request) Flush() error               { return r.w.Flush() }

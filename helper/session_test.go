@@ -142,7 +142,7 @@ func TestSession_LargeFrames(t *testing.T) {
 	}
 	wait(mostLarge)
 	for i := range int32(inboxSize) {
-		if _, err := r.Next(t.Context()); err != nil {
+		if _, err := r.Next(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if i%8 == 0 {
@@ -274,6 +274,9 @@ func TestSession_OtherFields(t *testing.T) {
 	payload := string(wire.Marshal(nil, undo))
 	for _, other := range []string{payload + "\x00", payload[:len(payload)-1]} {
 		if err := c.w.Forward(wire.Frame{Type: wire.TypeUndo, Payload: []byte(other)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Flush(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.end(); !errors.Is(err, wire.CodeProtocol) || !strings.Contains(err.Error(), "this helper "+Version()) {

@@ -84,8 +84,8 @@ func (s *session) spoolRange(r *request, m *wire.Receive, o *device.Object) erro
 // one with places that the target keeps says nothing of it.
 type gapless struct{ *request }
 
-func (g gapless) Next(ctx context.Context) (wire.Frame, error) {
-	f, err := g.request.Next(ctx)
+func (g gapless) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
+	f, err := g.request.Next(ctx, idle)
 	if err != nil || f.Type != wire.TypeGaps {
 		return f, err
 	}

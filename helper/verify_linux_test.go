@@ -25,9 +25,9 @@ type finishing struct {
 }
 
 // Next takes the notices out.
-func (f *finishing) Next(ctx context.Context) (wire.Frame, error) {
+func (f *finishing) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
 	for {
-		m, err := f.client.Next(ctx)
+		m, err := f.client.Next(ctx, idle)
 		if err != nil || m.Type != wire.TypeNotice {
 			return m, err
 		}

@@ -40,8 +40,8 @@ type gapped struct {
 }
 
 // Next is that of the session.
-func (g gapped) Next(ctx context.Context) (wire.Frame, error) {
-	f, err := g.Session.Next(ctx)
+func (g gapped) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
+	f, err := g.Session.Next(ctx, idle)
 	if err != nil || f.Type != wire.TypeGaps {
 		return f, err
 	}

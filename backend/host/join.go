@@ -114,12 +114,12 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 	return &res, held.hand(dst, res.Receiver.Root)
 }
 
-// relay passes the frames of the running request on to other, until the request
-// ends, and keeps its summary. allow refuses what may not come now, above all what
+// relay passes the frames of the running request on to other, those that come together
+// together, until the request ends, and keeps its summary. allow refuses what may not come now, above all what
 // other must not be told.
 func (s *Session) relay(ctx context.Context, other *Session, sum *wire.Summary, allow func(*wire.Frame) error) error {
 	ended := false
-	err := s.await(ctx, func(f *wire.Frame) error {
+	err := s.awaitIdle(ctx, other.Flush, func(f *wire.Frame) error {
 		if ended {
 			return ignore(f)
 		}
@@ -128,6 +128,9 @@ func (s *Session) relay(ctx context.Context, other *Session, sum *wire.Summary, 
 		}
 		if f.Type == wire.TypeSummary {
 			ended = true
+			if err := other.Flush(); err != nil { // nothing more comes
+				return err
+			}
 			return f.Decode(sum)
 		}
 		return other.forward(*f)

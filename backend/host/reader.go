@@ -108,7 +108,7 @@ func (r *Reader) fill() error {
 	if err := r.widen(); err != nil {
 		return err
 	}
-	f, err := r.s.Next(r.ctx)
+	f, err := r.s.Next(r.ctx, nil)
 	if err == errDone && r.off == r.end {
 		return io.EOF
 	}

@@ -175,6 +175,13 @@ func (s *Session) isLost() bool {
 // Write sends a frame that belongs to the running request.
 func (s *Session) Write(m wire.Message) error { return s.sent(s.w.Write(m)) }
 
+// Queue is Write of what goes with the next Write or Flush.
+func (s *Session) Queue(m wire.Message) error { return s.sent(s.w.Queue(m)) }
+
+// Flush sends what is queued.
+func (s *Session) Flush() error { return s.sent(s.w.Flush()) }
+
+// forward queues f.
 func (s *Session) forward(f wire.Frame) error { return s.sent(s.w.Forward(f)) }
 
 // sent explains why a write to the stream failed.
@@ -214,11 +221,16 @@ var errDone = errors.New("done")
 
 // Next returns the next frame of the oldest request that has not ended. It logs
 // notices. The end of a request is an error: errDone, or what the helper said.
-// Next and Write make a session the link of a transfer.
-func (s *Session) Next(ctx context.Context) (wire.Frame, error) {
+// Next, Write, Queue and Flush make a session the link of a transfer.
+func (s *Session) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
 	for {
 		var f wire.Frame
 		var ok bool
+		if idle != nil && len(s.inbox) == 0 {
+			if err := idle(); err != nil {
+				return f, err
+			}
+		}
 		select {
 		case f, ok = <-s.inbox:
 		case <-ctx.Done():
@@ -257,8 +269,13 @@ func (s *Session) remoteError(f wire.Frame) error {
 // each; on must not keep the frame. When that fails, nothing runs any more when
 // await returns: what ctx or on did not let end is cancelled.
 func (s *Session) await(ctx context.Context, on func(*wire.Frame) error) error {
+	return s.awaitIdle(ctx, nil, on)
+}
+
+// awaitIdle is await that calls idle each time before it waits.
+func (s *Session) awaitIdle(ctx context.Context, idle func() error, on func(*wire.Frame) error) error {
 	for {
-		f, err := s.Next(ctx)
+		f, err := s.Next(ctx, idle)
 		if err == nil {
 			err = on(&f)
 			f.Release()
@@ -296,7 +313,7 @@ func (s *Session) settle() {
 func (s *Session) drop(ctx context.Context, keep int) error {
 	for s.running > keep {
 		before := s.running
-		f, err := s.Next(ctx)
+		f, err := s.Next(ctx, nil)
 		if err == nil {
 			f.Release()
 		} else if s.running == before {

@@ -132,8 +132,8 @@ type tallied struct {
 	t *tally
 }
 
-func (l tallied) Next(ctx context.Context) (wire.Frame, error) {
-	f, err := l.Session.Next(ctx)
+func (l tallied) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
+	f, err := l.Session.Next(ctx, idle)
 	if err == nil && f.Type == wire.TypeDigests {
 		if err = l.t.announced(&f); err != nil {
 			f.Release()

@@ -61,7 +61,7 @@ func (c *collector) run(ctx context.Context) error {
 		if err := c.announce(); err != nil {
 			return err
 		}
-		f, err := c.link.Next(ctx)
+		f, err := c.link.Next(ctx, nil)
 		if err != nil {
 			return err
 		}

@@ -194,7 +194,7 @@ func (d *deliverer) finish() (over bool, err error) {
 // hear takes the frames of the receiver until it has finished.
 func (d *deliverer) hear(ctx context.Context) error {
 	for {
-		f, err := d.link.Next(ctx)
+		f, err := d.link.Next(ctx, nil)
 		if err != nil {
 			return err
 		}

@@ -42,11 +42,16 @@ const mostRead = 256
 // Link carries the frames of one transfer.
 type Link interface {
 	// Next returns the next frame from the other end; the caller releases it. It
-	// returns when ctx ends, and an error when no more frames will come.
-	Next(ctx context.Context) (wire.Frame, error)
+	// returns when ctx ends, and an error when no more frames will come. Each time
+	// before it waits for one it calls idle, if there is any.
+	Next(ctx context.Context, idle func() error) (wire.Frame, error)
 	// Write sends m and may keep nothing of it. Several goroutines may write. It
 	// knows no context: who ends one must also make a pending Write return.
 	Write(m wire.Message) error
+	// Queue is Write of what may go with something later. Who queues must Write or
+	// Flush before it waits for anything: the answer would never come.
+	Queue(m wire.Message) error
+	Flush() error
 }
 
 // Source is what a Sender reads. Its methods may be called concurrently.

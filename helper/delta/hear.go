@@ -12,7 +12,7 @@ import (
 // window.
 func (s *sender) hear(ctx context.Context) error {
 	for {
-		f, err := s.link.Next(ctx)
+		f, err := s.link.Next(ctx, nil)
 		if err != nil {
 			return err
 		}

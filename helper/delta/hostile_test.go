@@ -24,7 +24,7 @@ type peer struct {
 
 func newPeer() *peer { return &peer{frames: make(chan wire.Frame), heard: map[wire.Type]int{}} }
 
-func (p *peer) Next(ctx context.Context) (wire.Frame, error) {
+func (p *peer) Next(ctx context.Context, _ func() error) (wire.Frame, error) {
 	select {
 	case f, ok := <-p.frames:
 		if !ok {
@@ -42,6 +42,9 @@ func (p *peer) Write(m wire.Message) error {
 	p.heard[m.Type()]++
 	return nil
 }
+
+func (p *peer) Queue(m wire.Message) error { return p.Write(m) }
+func (p *peer) Flush() error               { return nil }
 
 // say delivers a frame, and returns when the victim has drawn all its conclusions; false when it is gone.
 func (p *peer) say(f wire.Frame, gone <-chan struct{}) bool {

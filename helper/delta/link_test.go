@@ -144,11 +144,16 @@ func (l *link) read(in io.Reader, done <-chan struct{}) {
 	}
 }
 
-func (l *link) Next(ctx context.Context) (wire.Frame, error) {
+func (l *link) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
 	select {
 	case f := <-l.inbox:
 		return f, nil
 	default:
+	}
+	if idle != nil {
+		if err := idle(); err != nil {
+			return wire.Frame{}, err
+		}
 	}
 	select {
 	case f := <-l.inbox:
@@ -166,3 +171,12 @@ func (l *link) Write(m wire.Message) error {
 	}
 	return l.w.Write(m)
 }
+
+func (l *link) Queue(m wire.Message) error {
+	if l.sent != nil {
+		l.sent(m)
+	}
+	return l.w.Queue(m)
+}
+
+func (l *link) Flush() error { return l.w.Flush() }

@@ -60,7 +60,7 @@ func (l *listener) run(ctx context.Context) (root block.Digest, err error) {
 
 // next takes one frame, which must be of that type.
 func (l *listener) next(ctx context.Context, want wire.Type, take func(*wire.Frame) error) error {
-	f, err := l.link.Next(ctx)
+	f, err := l.link.Next(ctx, nil)
 	if err != nil {
 		return err
 	}

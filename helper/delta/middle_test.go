@@ -60,10 +60,15 @@ func (q *queue) take() (f wire.Frame, ok bool, err error) {
 // side is the link of one end.
 type side struct{ in, out *queue }
 
-func (s side) Next(ctx context.Context) (wire.Frame, error) {
+func (s side) Next(ctx context.Context, idle func() error) (wire.Frame, error) {
 	for {
 		if f, ok, err := s.in.take(); ok || err != nil {
 			return f, err
+		}
+		if idle != nil {
+			if err := idle(); err != nil {
+				return wire.Frame{}, err
+			}
 		}
 		select {
 		case <-s.in.more:
@@ -77,6 +82,9 @@ func (s side) Write(m wire.Message) error {
 	s.out.put(frame(m))
 	return nil
 }
+
+func (s side) Queue(m wire.Message) error { return s.Write(m) }
+func (s side) Flush() error               { return nil }
 
 // middle hands the frames of two ends on as its script says.
 type middle struct {

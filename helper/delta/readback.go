@@ -108,7 +108,7 @@ func (rc *receiver) repair(ctx context.Context, e *extent, want block.Digest) er
 	if err := rc.link.Write(&m); err != nil {
 		return err
 	}
-	f, err := rc.link.Next(ctx)
+	f, err := rc.link.Next(ctx, nil)
 	if err != nil {
 		return err
 	}

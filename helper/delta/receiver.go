@@ -14,6 +14,9 @@ import (
 // not waiting for them: enough that framing and encryption cost little.
 const announceBatch = 8
 
+// answerBatch is how many answers go together while frames of the sender keep coming.
+const answerBatch = 8
+
 // receiver is one running Receive.
 //
 // Three kinds of goroutines: the scanner's workers; announce, which sends
@@ -41,6 +44,7 @@ type receiver struct {
 	root   *block.RootHash
 	sum    wire.Summary // owned by run
 	apply  applier
+	queued int // answers; owned by run
 
 	written []written // to be read back; owned by run
 
@@ -153,8 +157,9 @@ func (rc *receiver) await(ctx context.Context, i int64) error {
 
 // run takes the frames of the sender until it finishes.
 func (rc *receiver) run(ctx context.Context) error {
+	flush := rc.flush // made once: each would be allocated
 	for {
-		f, err := rc.link.Next(ctx)
+		f, err := rc.link.Next(ctx, flush)
 		if err != nil {
 			return err
 		}
@@ -164,6 +169,23 @@ func (rc *receiver) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// answer sends m with the next answers, but soon: when no frame is there to be taken, or
+// after a few.
+func (rc *receiver) answer(m wire.Message) error {
+	if err := rc.link.Queue(m); err != nil {
+		return err
+	}
+	if rc.queued++; rc.queued < answerBatch {
+		return nil
+	}
+	return rc.flush()
+}
+
+func (rc *receiver) flush() error {
+	rc.queued = 0
+	return rc.link.Flush()
 }
 
 func (rc *receiver) take(ctx context.Context, f *wire.Frame) error {
@@ -281,7 +303,7 @@ func (rc *receiver) sendBlocks(e *extent) error {
 	for _, d := range e.blockDigests(rc.apply.old, rc.r.BlockSize) {
 		rc.blocks.Add(d)
 	}
-	return rc.link.Write(&rc.blocks)
+	return rc.answer(&rc.blocks)
 }
 
 // takePatch verifies a patch, writes it and says so. A patch that does not lead
@@ -314,7 +336,7 @@ func (rc *receiver) takePatch(f *wire.Frame) error {
 		return err
 	}
 	rc.applied.Extent = p.Extent
-	return rc.link.Write(&rc.applied)
+	return rc.answer(&rc.applied)
 }
 
 // finish makes the range durable and answers with what it now is.

@@ -145,13 +145,24 @@ func (s *sender) run(ctx context.Context) error {
 		case s.floor == s.r.Extents() && s.idle():
 			return s.finish(ctx)
 		}
-		select {
-		case <-s.scan.ready:
-		case <-s.wake:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := s.wait(ctx); err != nil {
+			return err
 		}
 	}
+}
+
+// wait sends what is queued and returns when something has changed.
+func (s *sender) wait(ctx context.Context) error {
+	if err := s.link.Flush(); err != nil {
+		return err
+	}
+	select {
+	case <-s.scan.ready:
+	case <-s.wake:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // digest returns the receiver's digest of extent i, when it came.
@@ -208,7 +219,7 @@ func (s *sender) ask(e *extent) error {
 		return s.tellGaps(e)
 	}
 	s.want.Extent = e.index
-	return s.link.Write(&s.want)
+	return s.link.Queue(&s.want)
 }
 
 // enter makes e known to hear, in that state, and moves the floor over it.
@@ -334,10 +345,8 @@ func (s *sender) finish(ctx context.Context) error {
 		case finished != nil:
 			return nil
 		}
-		select {
-		case <-s.wake:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := s.wait(ctx); err != nil {
+			return err
 		}
 	}
 }

@@ -134,9 +134,15 @@ func (w *Writer) WriteMagic() error {
 	return w.err
 }
 
-// Write sends m. A message that is not valid is refused; after any other error
-// the stream is broken and every Write returns it.
-func (w *Writer) Write(m Message) error {
+// Write sends m, behind what was queued. A message that is not valid is refused; after any
+// other error the stream is broken and every Write returns it.
+func (w *Writer) Write(m Message) error { return w.put(m, true) }
+
+// Queue is Write of what goes with the next Write or Flush, or when some 32 KiB are queued: a
+// frame alone costs four system calls and as many switches between processes.
+func (w *Writer) Queue(m Message) error { return w.put(m, false) }
+
+func (w *Writer) put(m Message, now bool) error {
 	if err := m.Validate(); err != nil {
 		return fmt.Errorf("%T: %w", m, err)
 	}
@@ -147,19 +153,34 @@ func (w *Writer) Write(m Message) error {
 	if m, ok := m.(bulk); ok {
 		tail = m.bulk()
 	}
-	return w.write(m.Type(), tail)
+	return w.write(m.Type(), tail, now)
 }
 
-// Forward sends a frame of another stream as it is. The frame stays the caller's.
+// Forward queues a frame of another stream as it is. The frame stays the caller's.
 func (w *Writer) Forward(f Frame) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.head = append(w.head[:0], make([]byte, HeaderSize)...)
-	return w.write(f.Type, f.Payload)
+	return w.write(f.Type, f.Payload, false)
 }
 
-// write completes the header in w.head, and sends it and tail. Hold mu.
-func (w *Writer) write(t Type, tail []byte) error {
+// Flush sends what is queued.
+func (w *Writer) Flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.flush()
+}
+
+func (w *Writer) flush() error {
+	if w.err == nil {
+		w.err = w.w.Flush()
+	}
+	return w.err
+}
+
+// write completes the header in w.head, and sends it and tail, now or with what follows.
+// Hold mu.
+func (w *Writer) write(t Type, tail []byte, now bool) error {
 	n := len(w.head) - HeaderSize + len(tail)
 	if n > t.maxPayload() {
 		panic(fmt.Sprintf("internal error: frame of type %#02x with %d bytes", uint8(t), n))
@@ -173,11 +194,10 @@ func (w *Writer) write(t Type, tail []byte) error {
 	if _, w.err = w.w.Write(w.head); w.err != nil {
 		return w.err
 	}
-	if _, w.err = w.w.Write(tail); w.err != nil {
+	if _, w.err = w.w.Write(tail); w.err != nil || !now {
 		return w.err
 	}
-	w.err = w.w.Flush()
-	return w.err
+	return w.flush()
 }
 
 // Written is the number of bytes of all frames sent, without the magic.

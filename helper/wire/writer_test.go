@@ -109,8 +109,65 @@ func TestWriter_Forward(t *testing.T) {
 		}
 		f.Release()
 	}
-	if !bytes.Equal(to.Bytes(), want) {
-		t.Error("the forwarded stream differs")
+	if err := w.Flush(); err != nil || !bytes.Equal(to.Bytes(), want) {
+		t.Errorf("the forwarded stream differs; %v", err)
+	}
+}
+
+// What is queued is sent in its order, with the next Write or Flush, or when it gets much.
+func TestWriter_Queue(t *testing.T) {
+	var out bytes.Buffer
+	w := NewWriter(&out)
+	sent := func(want int) {
+		t.Helper()
+		if got := out.Len(); got != want {
+			t.Errorf("%d bytes were sent, want %d", got, want)
+		}
+	}
+	const size = HeaderSize + 8 // of a Window
+	for i := range int64(2) {
+		if err := w.Queue(&Window{i + 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent(0)
+	if err := w.Write(&Window{3}); err != nil {
+		t.Fatal(err)
+	}
+	sent(3 * size)
+	if err := w.Queue(&Window{4}); err != nil {
+		t.Fatal(err)
+	}
+	sent(3 * size)
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	sent(4 * size)
+	for i := int64(5); i < 5000; i++ {
+		if err := w.Queue(&Window{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if queued := 4999*size - out.Len(); queued > 64<<10 {
+		t.Errorf("%d bytes are queued", queued)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r := NewReader(&out)
+	for i := int64(1); i < 5000; i++ {
+		var m Window
+		f, err := r.Next()
+		if err == nil {
+			err = f.Decode(&m)
+			f.Release()
+		}
+		if err != nil || m.Bytes != i {
+			t.Fatalf("frame %d: %+v, %v", i, m, err)
+		}
+	}
+	if got := w.Written(); got != 4999*size {
+		t.Errorf("%d bytes counted, want %d", got, 4999*size)
 	}
 }
 
