@@ -83,6 +83,7 @@ func (f *Fs) OpenChunkWriter(ctx context.Context, remote string, src fs.ObjectIn
 	streams := t.streams(false)
 	w := &chunkWriter{t: t, src: src, report: report, free: make(chan *lease, streams), room: streams - 1, stop: t.interruptible()}
 	w.free <- t.lead
+	w.sharing.begin(streams)
 	return fs.ChunkWriterInfo{ChunkSize: chunkSize, Concurrency: streams}, w, nil
 }
 
@@ -111,6 +112,8 @@ type chunkWriter struct {
 	stop   func()      // of interruptible
 	free   chan *lease // those that no chunk uses
 
+	sharing sharing
+
 	mu    sync.Mutex
 	room  int   // sessions that may be opened yet; hold mu
 	more  int   // sessions opened beside the lead; hold mu
@@ -134,8 +137,8 @@ func (w *chunkWriter) WriteChunk(ctx context.Context, n int, reader io.ReadSeeke
 		return 0, classify(err)
 	}
 	defer func() { w.free <- l }()
-	l.s.ShareProcessors(cap(w.free))
 	r := block.Range{Offset: off, Length: fits, BlockSize: block.DefaultSize}
+	w.sharing.tell(l)
 	res, err := host.SendTo(ctx, shifted{delta.NewStream(reader, length), off}, l.s, r)
 	if err != nil {
 		w.fail(err)
@@ -167,6 +170,7 @@ func (w *chunkWriter) take(ctx context.Context) (*lease, error) {
 			w.mu.Unlock()
 			return l, nil
 		}
+		w.sharing.end()
 		fs.Debugf(w.t.o, "going on with fewer streams: %v", err)
 	}
 	select {

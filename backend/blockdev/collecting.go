@@ -23,17 +23,18 @@ import (
 // collecting is the making of a delta: stripes of the device, several at once, of which
 // the extents that have changed become records.
 type collecting struct {
-	ctx    context.Context
-	o      *Object // of the messages
-	from   place
-	source *lease
-	base   *deltaBase
-	around *user // of the device
-	parts  *parts
-	report *report
-	resume *resume
-	keeper *receipt.Keeper
-	name   string // of the delta
+	ctx     context.Context
+	o       *Object // of the messages
+	from    place
+	source  *lease
+	base    *deltaBase
+	around  *user // of the device
+	parts   *parts
+	report  *report
+	resume  *resume
+	sharing sharing
+	keeper  *receipt.Keeper
+	name    string // of the delta
 
 	mu   sync.Mutex
 	w    *deltafile.Writer    // hold mu
@@ -118,10 +119,15 @@ func (c *collecting) stripes(ctx context.Context) error {
 	if c.source.opened.Entry.Rotational {
 		streams = 1
 	}
+	c.sharing.begin(streams)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.work(ctx, c.source, streams) })
+	g.Go(func() error {
+		defer c.sharing.end()
+		return c.work(ctx, c.source)
+	})
 	for range streams - 1 {
 		g.Go(func() error {
+			defer c.sharing.end()
 			l, err := c.source.again(ctx)
 			switch {
 			case errors.Is(err, wire.CodeSource):
@@ -131,16 +137,15 @@ func (c *collecting) stripes(ctx context.Context) error {
 				return nil
 			}
 			defer l.close()
-			return c.work(ctx, l, streams)
+			return c.work(ctx, l)
 		})
 	}
 	return g.Wait()
 }
 
-// work does parts until none is left, as one of so many streams.
-func (c *collecting) work(ctx context.Context, l *lease, streams int) error {
+// work does parts until none is left.
+func (c *collecting) work(ctx context.Context, l *lease) error {
 	defer c.report.join(l)()
-	l.s.ShareProcessors(streams)
 	squeeze := compress.NewEncoder(wire.CompressZstd)
 	for {
 		p, ok := c.parts.next(1)
@@ -162,6 +167,7 @@ func (c *collecting) part(ctx context.Context, l *lease, r block.Range, squeeze 
 	if err != nil {
 		return err
 	}
+	c.sharing.tell(l)
 	res, err := l.s.Collect(ctx, r, known, func(ch *delta.Change) error { return c.add(r, ch, squeeze) })
 	if err != nil {
 		return err

@@ -194,14 +194,16 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 		todo <- r
 	}
 	close(todo)
+	streams = min(streams, len(stripes))
+	var shares sharing
+	shares.begin(streams)
 	work := func(ctx context.Context, p *pair) error {
 		defer report.join(p.src, p.dst)()
 		p.src.s.Watch(plan.Meter.moved)
 		p.src.s.Trace(plan.Mark)
-		p.src.s.ShareProcessors(min(streams, len(stripes)))
-		p.dst.s.ShareProcessors(min(streams, len(stripes)))
 		for r := range todo {
 			p.src.salvage(&report.gaps)
+			shares.tell(p.src, p.dst)
 			res, err := host.Compare(ctx, p.src.s, p.dst.s, r, plan.Meter.settle(func(int64) {}))
 			if err != nil {
 				return err
@@ -212,9 +214,13 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 		return nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return work(ctx, p) })
-	for range min(streams, len(stripes)) - 1 {
+	g.Go(func() error {
+		defer shares.end()
+		return work(ctx, p)
+	})
+	for range streams - 1 {
 		g.Go(func() error {
+			defer shares.end()
 			more, err := p.again(ctx)
 			switch {
 			case errors.Is(err, wire.CodeSource):

@@ -15,11 +15,12 @@ import (
 // streaming is a transfer from a source that can be read only once. Two pieces of it
 // are on their way at once, so that the line is busy while one becomes durable.
 type streaming struct {
-	t      *target
-	plan   *Plan
-	kept   *replay
-	report *report
-	resume *resume
+	t       *target
+	plan    *Plan
+	kept    *replay
+	report  *report
+	resume  *resume
+	sharing sharing
 }
 
 // errUnread is for what is gone at the target and cannot be read again.
@@ -34,35 +35,40 @@ func (s *streaming) work(ctx context.Context, src fs.ObjectInfo) error {
 }
 
 func (s *streaming) send(ctx context.Context) error {
-	g, working := errgroup.WithContext(ctx)
 	streams := 1
 	if s.kept.length > pieceSize && s.t.streams(false) > 1 {
 		streams = 2
 	}
-	g.Go(func() error { return s.pieces(working, s.t.lead, streams) })
+	s.sharing.begin(streams)
+	g, working := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer s.sharing.end()
+		return s.pieces(working, s.t.lead)
+	})
 	if streams > 1 {
 		g.Go(func() error {
+			defer s.sharing.end()
 			l, err := s.t.join(working)
 			if err != nil {
 				fs.Debugf(s.t.o, "going on with one stream: %v", err)
 				return nil
 			}
 			defer l.close()
-			return s.pieces(working, l, streams)
+			return s.pieces(working, l)
 		})
 	}
 	return g.Wait()
 }
 
-// pieces sends pieces until there is none, as one of so many streams.
-func (s *streaming) pieces(ctx context.Context, l *lease, streams int) error {
+// pieces sends pieces until there is none.
+func (s *streaming) pieces(ctx context.Context, l *lease) error {
 	defer s.report.join(l)()
-	l.s.ShareProcessors(streams)
 	for {
 		x, err := s.kept.next(ctx)
 		if x == nil || err != nil {
 			return err
 		}
+		s.sharing.tell(l)
 		res, err := host.SendTo(ctx, x, l.s, x.span())
 		if err != nil {
 			s.kept.giveBack(x)

@@ -115,6 +115,7 @@ type copying struct {
 	trusting *trusting
 	progress func(n int64)
 
+	sharing sharing
 	streams int  // that share what is left, of divide
 	far     bool // a round trip is long, of divide
 	broken  bool // a connection was lost
@@ -141,10 +142,15 @@ func (c *copying) stripes(ctx context.Context) error {
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
 	c.divide(streams)
 	first := c.share()
+	c.sharing.begin(streams)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.join(ctx, c.source, c.t.lead, first) })
+	g.Go(func() error {
+		defer c.sharing.end()
+		return c.join(ctx, c.source, c.t.lead, first)
+	})
 	for range streams - 1 {
 		g.Go(func() error {
+			defer c.sharing.end()
 			src, dst, err := c.t.follow(ctx, c.source)
 			switch {
 			case errors.Is(err, wire.CodeSource):
@@ -196,8 +202,6 @@ func (c *copying) join(ctx context.Context, src, dst *lease, first int) error {
 	defer c.report.join(src, dst)()
 	src.s.Watch(c.plan.Meter.moved)
 	src.s.Trace(c.plan.Mark)
-	src.s.ShareProcessors(c.streams)
-	dst.s.ShareProcessors(c.streams)
 	for together := first; ; {
 		p, ok := c.parts.next(together)
 		if !ok {
@@ -208,6 +212,7 @@ func (c *copying) join(ctx context.Context, src, dst *lease, first int) error {
 		}
 		var found gaps // those of a part that is done again are found again
 		src.salvage(&found)
+		c.sharing.tell(src, dst)
 		res, err := host.Join(ctx, src.s, dst.s, p.Range, p.meter(c.progress))
 		if err != nil {
 			c.parts.giveBack(p)

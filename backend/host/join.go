@@ -115,8 +115,8 @@ func join(ctx context.Context, src, dst *Session, r block.Range, dry bool, progr
 }
 
 // relay passes the frames of the running request on to other, those that come together
-// together, until the request ends, and keeps its summary. allow refuses what may not come now, above all what
-// other must not be told.
+// together, until the request ends, and keeps its summary. allow refuses what may not come
+// now, above all what other must not be told.
 func (s *Session) relay(ctx context.Context, other *Session, sum *wire.Summary, allow func(*wire.Frame) error) error {
 	ended := false
 	err := s.awaitIdle(ctx, other.Flush, func(f *wire.Frame) error {

@@ -108,14 +108,17 @@ func (w way) peers() map[string]string {
 	if w.remote == "src" {
 		from, to = "127.0.0.1:"+src, dst
 	}
-	return map[string]string{
-		"rblocksync3":        fmt.Sprintf("PATH=%s:$PATH rblocksync3 -q %s %s", w.onlySSH(), from, to),
+	all := map[string]string{
 		"blocksync-fast":     fast(""),
 		"blocksync-fast-16k": fast("-b 16K -a XXH128"),
 		"bdsync":             sync(""),
 		"bdsync-16k":         sync("--hash=sha1 --blocksize=16384"),
 		"diskrsync":          fmt.Sprintf("diskrsync --no-compress --cmd-path $(command -v diskrsync) --ssh-flags '%s' %s %s", strings.TrimPrefix(w.ssh, "ssh "), from, to),
 	}
+	if onPath("rblocksync3") {
+		all["rblocksync3"] = fmt.Sprintf("PATH=%s:$PATH rblocksync3 -q %s %s", w.onlySSH(), from, to)
+	}
+	return all
 }
 
 // onlySSH is a directory with a program ssh for those that take no arguments for it.
