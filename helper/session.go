@@ -16,7 +16,7 @@ import (
 
 const (
 	maxAhead  = 4  // requests that may wait for their turn
-	inboxSize = 16 // frames that may wait, of a request that waits itself
+	inboxSize = 16 // frames that may wait to be taken by a request, or for its turn
 	mostLarge = 4  // of these that are larger than wire.MaxControl: each takes a megabyte
 )
 
@@ -126,7 +126,7 @@ func (s *session) read(ctx context.Context) error {
 			}
 		case last != nil && belongs(f.Type):
 			if !s.deliver(last, f) {
-				return s.breach("more than %d frames ahead for a request that waits", inboxSize)
+				return s.breach("more than %d frames ahead, or %d large ones, for a request that waits", inboxSize, mostLarge)
 			}
 		case f.Type&wire.Optional != 0:
 			f.Release()

@@ -3,6 +3,7 @@ package helper
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -283,5 +284,18 @@ func TestSession_OtherFields(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		c.usable()
+	}
+}
+
+// Clients rely on the limits of the specification.
+func TestSession_Limits(t *testing.T) {
+	text, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("A helper takes at most %d requests behind the one that runs, and at most %d frames for a request that is not yet its turn, %d of them with more than MaxControl bytes.",
+		maxAhead, inboxSize, mostLarge)
+	if !strings.Contains(strings.Join(strings.Fields(string(text)), " "), want) {
+		t.Errorf("docs/protocol.md does not say: %s", want)
 	}
 }

@@ -55,15 +55,22 @@ func TestShareProcessors(t *testing.T) {
 	for _, way := range []struct {
 		from, to fs.Fs
 		name     string
-	}{{here, away, "pushed"}, {away, here, "pulled"}} {
+		asked    []wire.Type
+		want     uint8
+	}{
+		{here, away, "pushed", []wire.Type{wire.TypeReceive}, 2},
+		{away, here, "pulled", []wire.Type{wire.TypeSend}, 2},
+		{away, away, "on one host", []wire.Type{wire.TypeReceive, wire.TypeSend}, 4},
+	} {
+		before := shares(t, logs)
 		if _, err := way.to.Features().Copy(t.Context(), find(t, way.from, "img"), way.name); err != nil {
 			t.Fatal(err)
 		}
-	}
-	got := shares(t, logs)
-	for _, kind := range []wire.Type{wire.TypeReceive, wire.TypeSend} {
-		if len(got[kind]) != 2 || !slices.Contains(got[kind], 2) { // the last one may be alone
-			t.Errorf("requests of type %#x with shares %d, want those of 2 streams", kind, got[kind])
+		all := shares(t, logs)
+		for _, kind := range way.asked {
+			if len(all[kind]) != len(before[kind])+2 || !slices.Contains(all[kind], way.want) { // the last one may be alone
+				t.Errorf("%s: requests of type %#x with shares %d, before %d, want %d", way.name, kind, all[kind], before[kind], way.want)
+			}
 		}
 	}
 }

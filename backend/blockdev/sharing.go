@@ -12,9 +12,16 @@ func (s *sharing) begin(streams int) { s.streams.Store(int32(streams)) }
 // end says that one of them has ended, or could not begin: there is more for the others.
 func (s *sharing) end() { s.streams.Add(-1) }
 
-// tell has the helpers of one stream use the share that it has now, for what they are asked next.
+// tell has the helpers of one stream use the share that they have now, for what they are asked
+// next. Where source and target are on one host, each stream has two of them there.
 func (s *sharing) tell(of ...*lease) {
 	for _, l := range of {
-		l.s.ShareProcessors(int(s.streams.Load()))
+		n := 0
+		for _, o := range of {
+			if o.s.Host() == l.s.Host() {
+				n++
+			}
+		}
+		l.s.ShareProcessors(n * int(s.streams.Load()))
 	}
 }

@@ -143,10 +143,22 @@ func (l tallied) Next(ctx context.Context, idle func() error) (wire.Frame, error
 }
 
 func (l tallied) Write(m wire.Message) error {
-	if p, ok := m.(*wire.Patch); ok {
-		if err := l.t.patched(p.Extent, p.Digest); err != nil {
-			return err
-		}
+	if err := l.sends(m); err != nil {
+		return err
 	}
 	return l.Session.Write(m)
+}
+
+func (l tallied) Queue(m wire.Message) error {
+	if err := l.sends(m); err != nil {
+		return err
+	}
+	return l.Session.Queue(m)
+}
+
+func (l tallied) sends(m wire.Message) error {
+	if p, ok := m.(*wire.Patch); ok {
+		return l.t.patched(p.Extent, p.Digest)
+	}
+	return nil
 }

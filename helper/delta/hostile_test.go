@@ -18,12 +18,15 @@ import (
 type peer struct {
 	frames chan wire.Frame // closed at the end
 
-	mu    sync.Mutex
-	heard map[wire.Type]int // hold mu
+	mu      sync.Mutex
+	heard   map[wire.Type]int // hold mu
+	queued  int               // frames; hold mu
+	batches []int             // queued frames that went together; hold mu
 }
 
 func newPeer() *peer { return &peer{frames: make(chan wire.Frame), heard: map[wire.Type]int{}} }
 
+// Next never calls idle, as if there were always a frame.
 func (p *peer) Next(ctx context.Context, _ func() error) (wire.Frame, error) {
 	select {
 	case f, ok := <-p.frames:
@@ -40,11 +43,32 @@ func (p *peer) Write(m wire.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard[m.Type()]++
+	p.sendQueued()
 	return nil
 }
 
-func (p *peer) Queue(m wire.Message) error { return p.Write(m) }
-func (p *peer) Flush() error               { return nil }
+func (p *peer) Queue(m wire.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard[m.Type()]++
+	p.queued++
+	return nil
+}
+
+func (p *peer) Flush() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sendQueued()
+	return nil
+}
+
+// sendQueued notes how many were queued. Hold mu.
+func (p *peer) sendQueued() {
+	if p.queued > 0 {
+		p.batches = append(p.batches, p.queued)
+	}
+	p.queued = 0
+}
 
 // say delivers a frame, and returns when the victim has drawn all its conclusions; false when it is gone.
 func (p *peer) say(f wire.Frame, gone <-chan struct{}) bool {

@@ -265,6 +265,9 @@ func (rc *receiver) settle() error {
 			return nil
 		}
 		if settler != nil {
+			if err := rc.flush(); err != nil { // it may wait for who takes what is settled
+				return err
+			}
 			if err := settler.Settled(e.offset, e.length); err != nil {
 				return err
 			}
