@@ -15,7 +15,8 @@ import (
 
 // TestMain runs all tests with the most workers a range can have.
 func TestMain(m *testing.M) {
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), maxWorkers))
+	processors = max(processors, maxWorkers)
+	runtime.GOMAXPROCS(processors)
 	os.Exit(m.Run())
 }
 

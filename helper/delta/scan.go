@@ -104,9 +104,13 @@ func newScanner(src Source, r block.Range, ahead int64, keep bool) *scanner {
 	return s
 }
 
+// processors are those that there were when the program began: who uses only a share of them
+// reads as much at once as before, since a disk may take long for each.
+var processors = runtime.GOMAXPROCS(0)
+
 // workers is the number of goroutines that should call run.
 func (s *scanner) workers() int {
-	return int(min(int64(min(runtime.GOMAXPROCS(0), maxWorkers)), s.r.Extents()))
+	return int(min(int64(min(processors, maxWorkers)), s.r.Extents()))
 }
 
 // run scans extents until none is left.
