@@ -74,7 +74,6 @@ func TestObject_Remove_UnknownName(t *testing.T) {
 	o := find(t, f, "img").(*Object)
 	gone := host.Get(host.Config{Host: "127.0.0.1", Port: "1", User: "nobody", SSHConfig: "none"})
 	names.saw(o.entry, place{gone, dir + "/img"}, time.Now())
-	t.Cleanup(func() { delete(names.found, o.entry.ID) }) // the file system gives the number to another file
 	if err := o.Remove(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot tell") {
 		t.Errorf("got %v", err)
 	}

@@ -45,11 +45,17 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leakless checks for leaks when the idle helpers have ended.
+// leakless checks for leaks when the idle helpers have ended. What was found of files is
+// forgotten then: the file system gives their numbers to those of the next test.
 func leakless(t *testing.T) {
 	t.Helper()
 	harness.Goroutines(t)
 	t.Cleanup(host.CloseIdle)
+	t.Cleanup(func() {
+		names.mu.Lock()
+		defer names.mu.Unlock()
+		clear(names.found)
+	})
 }
 
 // newFs makes the Fs of a remote as it is typed.
