@@ -79,12 +79,15 @@ var zeroPage [16 << 10]byte
 
 // IsZero tells whether all bytes of b are zero. It runs at memory speed and
 // leaves at the first page that is not.
-func IsZero(b []byte) bool {
-	for len(b) > len(zeroPage) {
-		if !bytes.Equal(b[:len(zeroPage)], zeroPage[:]) {
-			return false
+func IsZero(b []byte) bool { return zeroPrefix(b) == len(b) }
+
+// zeroPrefix is how many bytes at the beginning of b are zero, in whole pages or all.
+func zeroPrefix(b []byte) int {
+	for at := 0; at < len(b); at += len(zeroPage) {
+		page := b[at:min(at+len(zeroPage), len(b))]
+		if !bytes.Equal(page, zeroPage[:len(page)]) {
+			return at
 		}
-		b = b[len(zeroPage):]
 	}
-	return bytes.Equal(b, zeroPage[:len(b)])
+	return len(b)
 }

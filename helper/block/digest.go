@@ -33,12 +33,27 @@ func Sum(b []byte) Digest { return sha256.Sum256(b) }
 // dst that was filled. Blocks of zeros cost no hash. dst must have room for
 // Count(len(data), blockSize) digests; data is one extent at most.
 func Digests(dst []Digest, data []byte, blockSize int) []Digest {
+	return digestsBehind(0, dst, data, blockSize)
+}
+
+// Scan is Digests of data that may be all zeros. Then it returns nil, and leaves dst
+// alone.
+func Scan(dst []Digest, data []byte, blockSize int) []Digest {
+	zeros := zeroPrefix(data)
+	if zeros == len(data) {
+		return nil
+	}
+	return digestsBehind(zeros/blockSize, dst, data, blockSize)
+}
+
+// digestsBehind is Digests of data whose first blocks are known to be zero.
+func digestsBehind(zeros int, dst []Digest, data []byte, blockSize int) []Digest {
 	dst = dst[:Count(len(data), blockSize)]
 	zero := ZeroSum(blockSize)
 	var filled [MaxPerExtent]uint16 // whole blocks that are not zero
 	n := 0
 	for i := range len(data) / blockSize {
-		if IsZero(data[i*blockSize : (i+1)*blockSize]) {
+		if i < zeros || IsZero(data[i*blockSize:(i+1)*blockSize]) {
 			dst[i] = zero
 		} else {
 			filled[n] = uint16(i)

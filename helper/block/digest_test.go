@@ -53,6 +53,29 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// Where the zeros at the beginning end makes no difference.
+func TestScan(t *testing.T) {
+	for _, size := range sizes() {
+		for _, n := range []int{1, 512, 16 << 10, 16<<10 + 1, 40000, 64 << 10} {
+			dst, data := make([]Digest, MaxPerExtent), make([]byte, n)
+			if got := Scan(dst, data, size); got != nil || dst[0] != (Digest{}) {
+				t.Errorf("%d zeros in blocks of %d: got %d digests", n, size, len(got))
+			}
+			for at := 0; at < n; at = at*2 + 1 {
+				data[at] = 1
+				if !slices.Equal(Scan(dst, data, size), naive(data, size)) {
+					t.Errorf("byte %d of %d, blocks of %d: not the digests of the blocks", at, n, size)
+				}
+				data[at] = 0
+			}
+			data[n-1] = 1
+			if !slices.Equal(Scan(dst, data, size), naive(data, size)) {
+				t.Errorf("the last byte of %d, blocks of %d: not the digests of the blocks", n, size)
+			}
+		}
+	}
+}
+
 func TestDigests_BlocksOfMaxSize(t *testing.T) {
 	data := edges.Contents()[1].Make(MaxSize, 3)
 	if got := Digests(make([]Digest, 1), data, MaxSize); got[0] != sha256.Sum256(data) {
@@ -156,6 +179,9 @@ func FuzzDigests(f *testing.F) {
 		got := Digests(make([]Digest, MaxPerExtent), data, size)
 		if !slices.Equal(got, naive(data, size)) {
 			t.Errorf("%d bytes in blocks of %d: not the digests of the blocks", len(data), size)
+		}
+		if found := Scan(make([]Digest, MaxPerExtent), data, size); (found == nil) != IsZero(data) || found != nil && !slices.Equal(found, got) {
+			t.Errorf("%d bytes in blocks of %d: the zeros at the beginning make a difference", len(data), size)
 		}
 	})
 }

@@ -16,13 +16,14 @@ type applier struct {
 	patch wire.Patch     // decoded into
 	old   []block.Digest // block digests of an extent of zeros
 	next  []block.Digest // block digests of the extent when patched
+	fresh []block.Digest // of RunDigests
 
 	unsqueeze compress.Decoder
 }
 
 func newApplier(tgt Target, r block.Range) applier {
 	blocks := block.Count(block.ExtentSize, r.BlockSize)
-	return applier{tgt: tgt, r: r, old: make([]block.Digest, blocks), next: make([]block.Digest, blocks)}
+	return applier{tgt: tgt, r: r, old: make([]block.Digest, blocks), next: make([]block.Digest, blocks), fresh: make([]block.Digest, blocks)}
 }
 
 // apply brings e to the digest of the patch. Nothing is written when the patch
@@ -39,17 +40,13 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 	old := e.blockDigests(a.old, a.r.BlockSize)
 	next := a.next[:len(old)]
 	copy(next, old)
-	data := a.patch.Data
 	for _, r := range a.patch.Runs {
-		_, n := runSpan(e, r, a.r.BlockSize)
-		blocks := next[r.First : int(r.First)+int(r.Count)]
 		if r.Zero {
-			block.ZeroDigests(blocks, n, a.r.BlockSize)
-			continue
+			_, n := runSpan(e, r, a.r.BlockSize)
+			block.ZeroDigests(next[r.First:], n, a.r.BlockSize)
 		}
-		block.Digests(blocks, data[:n], a.r.BlockSize)
-		data = data[n:]
 	}
+	RunDigests(next, a.fresh, a.patch.Runs, a.patch.Data, a.r.BlockSize)
 	if block.ExtentDigest(next) != a.patch.Digest {
 		return false, nil
 	}
@@ -58,6 +55,19 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 	}
 	e.digest, e.zero, e.blocks = a.patch.Digest, false, nil // nobody asks for these any more
 	return true, nil
+}
+
+// RunDigests stores in sums, which has one for each block of an extent, those of the
+// blocks that runs have bytes for. data is the bytes of all of them, one behind the other,
+// and hashed together: most runs are shorter than what is hashed side by side. room is for
+// as many digests as sums has.
+func RunDigests(sums, room []block.Digest, runs []wire.Run, data []byte, blockSize int) {
+	fresh := block.Digests(room, data, blockSize)
+	for _, r := range runs {
+		if !r.Zero {
+			fresh = fresh[copy(sums[r.First:][:r.Count], fresh):]
+		}
+	}
 }
 
 // check decodes the data of a patch, and refuses one that does not fit the extent.

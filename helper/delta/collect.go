@@ -37,7 +37,7 @@ type collector struct {
 
 	patch     wire.Patch
 	change    Change
-	sums      []block.Digest // block digests of the extent that is patched
+	sums      []block.Digest // block digests of the extent that is patched, and room for as many
 	unsqueeze compress.Decoder
 }
 
@@ -49,7 +49,7 @@ type collector struct {
 // read once and moved alone. It takes memory for a byte for each extent of r.
 func Collect(ctx context.Context, link Link, r block.Range, window int64, known []block.Digest, each func(*Change) error) (*wire.Summary, error) {
 	c := &collector{link: link, r: r, window: window, each: each, digests: known, state: make([]state, r.Extents()),
-		limit: min(window, r.Extents()), sums: make([]block.Digest, block.Count(block.ExtentSize, r.BlockSize))}
+		limit: min(window, r.Extents()), sums: make([]block.Digest, 2*block.Count(block.ExtentSize, r.BlockSize))}
 	if err := c.run(ctx); err != nil {
 		return nil, ended(ctx, err)
 	}
@@ -226,17 +226,9 @@ func decode(dec *compress.Decoder, sums []block.Digest, p *wire.Patch, length, b
 	if err != nil {
 		return d, nil, wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d: %v", p.Extent, err)
 	}
-	sums = sums[:blocks]
-	block.ZeroDigests(sums, length, blockSize)
-	rest := data
-	for _, r := range p.Runs {
-		if r.Zero {
-			continue
-		}
-		n := min((int(r.First)+int(r.Count))*blockSize, length) - int(r.First)*blockSize
-		block.Digests(sums[r.First:int(r.First)+int(r.Count)], rest[:n], blockSize)
-		rest = rest[n:]
-	}
+	room := sums[blocks:]
+	sums = block.ZeroDigests(sums, length, blockSize)
+	RunDigests(sums, room, p.Runs, data, blockSize)
 	return block.ExtentDigest(sums), data, nil
 }
 

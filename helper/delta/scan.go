@@ -295,12 +295,11 @@ func (s *scanner) read(e *extent, buf []byte) error {
 
 // digest digests e, whose content is data.
 func (s *scanner) digest(e *extent, data []byte) {
-	if block.IsZero(data) {
+	if e.blocks = block.Scan(e.sums.blocks, data, s.r.BlockSize); e.blocks == nil {
 		e.setZero(s.r.BlockSize)
 		return
 	}
 	e.zero = false
-	e.blocks = block.Digests(e.sums.blocks, data, s.r.BlockSize)
 	e.digest = block.ExtentDigest(e.blocks)
 }
 

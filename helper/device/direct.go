@@ -44,7 +44,7 @@ func (o *Object) ReadPast(mode Direct) {
 
 // readAt reads all of p, or fewer bytes and an error.
 func (o *Object) readAt(p []byte, off int64) (int, error) {
-	o.cache.before(o.f, off, int64(len(p)))
+	o.cache.beforeRead(o.f, off, int64(len(p)))
 	if len(p) <= directUnit && o.exact.used.Load() { // each attempt takes a dying disk seconds
 		if n, err, ok := o.readExact(p, off, 0); ok {
 			return n, err
