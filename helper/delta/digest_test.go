@@ -3,6 +3,7 @@ package delta
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 // The digests come in order, one for each extent, and make the root.
@@ -31,6 +33,32 @@ func TestDigests(t *testing.T) {
 			if err != nil || next != r.Extents() || root.Sum() != wantRoot(data, 4096) {
 				t.Errorf("%d %s: %d digests, %v", size, c.Name, next, err)
 			}
+		}
+	}
+}
+
+// The blocks of all runs are hashed together, and each gets its own digest; what no run brings stays as it is.
+func TestRunDigests(t *testing.T) {
+	const length = 10*4096 + 100 // the last block is a short one
+	content := edges.Contents()[1].Make(length, 1)
+	at := func(i int) []byte { return content[i*4096 : min((i+1)*4096, length)] }
+	for name, runs := range map[string][]wire.Run{
+		"none":        nil,
+		"one":         {{First: 3, Count: 1}},
+		"the last":    {{First: 10, Count: 1}},
+		"all":         {{First: 0, Count: 11}},
+		"several":     {{First: 0, Count: 2}, {First: 4, Count: 1}, {First: 8, Count: 3}},
+		"zeros among": {{First: 1, Count: 1}, {Zero: true, First: 2, Count: 2}, {First: 5, Count: 2}, {Zero: true, First: 10, Count: 1}},
+	} {
+		sums, want, data := make([]block.Digest, 11), make([]block.Digest, 11), []byte(nil)
+		for _, r := range runs {
+			for i := int(r.First); i < int(r.First+r.Count) && !r.Zero; i++ {
+				data, want[i] = append(data, at(i)...), sha256.Sum256(at(i))
+			}
+		}
+		RunDigests(sums, make([]block.Digest, 11), runs, data, 4096)
+		if !slices.Equal(sums, want) {
+			t.Errorf("%s: other digests than those of the blocks", name)
 		}
 	}
 }
