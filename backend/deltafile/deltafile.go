@@ -15,7 +15,6 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
-	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -162,8 +161,8 @@ func (r *Record) raw(h *Header) (n int, err error) {
 
 // Checker verifies records. It is for one goroutine.
 type Checker struct {
-	dec        compress.Decoder
-	sums, room []block.Digest
+	dec  compress.Decoder
+	sums []block.Digest
 }
 
 // Check refuses a record whose bytes are not what its digest says.
@@ -177,12 +176,15 @@ func (c *Checker) Check(h *Header, r *Record) error {
 		return broken("extent %d is damaged: %d of %d bytes: %v", r.Extent, len(data), n, err)
 	}
 	if c.sums == nil {
-		blocks := block.Count(block.ExtentSize, h.BlockSize)
-		c.sums, c.room = make([]block.Digest, blocks), make([]block.Digest, blocks)
+		c.sums = make([]block.Digest, block.Count(block.ExtentSize, h.BlockSize))
 	}
 	_, length := h.Range().Extent(r.Extent)
 	sums := block.ZeroDigests(c.sums, length, h.BlockSize)
-	delta.RunDigests(sums, c.room, r.Runs, data, h.BlockSize)
+	for _, run := range r.Runs {
+		k := min((int(run.First)+int(run.Count))*h.BlockSize, length) - int(run.First)*h.BlockSize
+		block.Digests(sums[run.First:], data[:k], h.BlockSize)
+		data = data[k:]
+	}
 	switch block.ExtentDigest(sums) {
 	case block.ZeroExtent(length, h.BlockSize):
 		return broken("extent %d is zero, and has a record", r.Extent)

@@ -16,7 +16,7 @@ type applier struct {
 	patch wire.Patch     // decoded into
 	old   []block.Digest // block digests of an extent of zeros
 	next  []block.Digest // block digests of the extent when patched
-	fresh []block.Digest // of RunDigests
+	fresh []block.Digest // of runDigests
 
 	unsqueeze compress.Decoder
 }
@@ -46,7 +46,7 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 			block.ZeroDigests(next[r.First:], n, a.r.BlockSize)
 		}
 	}
-	RunDigests(next, a.fresh, a.patch.Runs, a.patch.Data, a.r.BlockSize)
+	runDigests(next, a.fresh, a.patch.Runs, a.patch.Data, a.r.BlockSize)
 	if block.ExtentDigest(next) != a.patch.Digest {
 		return false, nil
 	}
@@ -57,11 +57,11 @@ func (a *applier) apply(e *extent, sum *wire.Summary) (ok bool, err error) {
 	return true, nil
 }
 
-// RunDigests stores in sums, which has one for each block of an extent, those of the
+// runDigests stores in sums, which has one for each block of an extent, those of the
 // blocks that runs have bytes for. data is the bytes of all of them, one behind the other,
 // and hashed together: most runs are shorter than what is hashed side by side. room is for
 // as many digests as sums has.
-func RunDigests(sums, room []block.Digest, runs []wire.Run, data []byte, blockSize int) {
+func runDigests(sums, room []block.Digest, runs []wire.Run, data []byte, blockSize int) {
 	fresh := block.Digests(room, data, blockSize)
 	for _, r := range runs {
 		if !r.Zero {

@@ -228,7 +228,7 @@ func decode(dec *compress.Decoder, sums []block.Digest, p *wire.Patch, length, b
 	}
 	room := sums[blocks:]
 	sums = block.ZeroDigests(sums, length, blockSize)
-	RunDigests(sums, room, p.Runs, data, blockSize)
+	runDigests(sums, room, p.Runs, data, blockSize)
 	return block.ExtentDigest(sums), data, nil
 }
 

@@ -56,7 +56,7 @@ func TestRunDigests(t *testing.T) {
 				data, want[i] = append(data, at(i)...), sha256.Sum256(at(i))
 			}
 		}
-		RunDigests(sums, make([]block.Digest, 11), runs, data, 4096)
+		runDigests(sums, make([]block.Digest, 11), runs, data, 4096)
 		if !slices.Equal(sums, want) {
 			t.Errorf("%s: other digests than those of the blocks", name)
 		}

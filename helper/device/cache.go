@@ -7,13 +7,13 @@ import (
 
 // Bytes, all of them.
 const (
-	cacheUnit   = 1 << 20  // what is known to be cached or not
-	cacheRegion = 64 << 20 // looked at in one go
-	cacheNear   = 8 << 20  // how far from each other goroutines may read
-	cacheAhead  = 64 << 20 // how far the kernel may have read ahead
-	cacheFolio  = 2 << 20  // the largest piece of the cache, which goes as a whole
-	flushEvery  = 8 << 20  // written before the disk is told to begin
-	flushLag    = 2        // times that, which a disk may still be writing
+	cacheUnit   = 1 << 20   // what is known to be cached or not
+	cacheRegion = 256 << 20 // looked at in one go
+	cacheNear   = 8 << 20   // how far from each other goroutines may read
+	cacheAhead  = 64 << 20  // how far the kernel may have read ahead
+	cacheFolio  = 2 << 20   // the largest piece of the cache, which goes as a whole
+	flushEvery  = 8 << 20   // written before the disk is told to begin
+	flushLag    = 2         // times that, which a disk may still be writing
 )
 
 // pageCache leaves the page cache of the host as it was: what was not in it when
@@ -46,15 +46,22 @@ func (s span) join(off, n int64) span {
 	return span{min(s.from, off), max(s.to, off+n)}
 }
 
-// beforeRead looks at what is cached before the n bytes at off are read, also where the
-// kernel may read ahead.
-func (c *pageCache) beforeRead(f *os.File, off, n int64) { c.before(f, off, n+cacheAhead) }
+// beforeRead looks at what is cached before the n bytes at off are read, and at the
+// region behind, before the kernel reads ahead into it.
+func (c *pageCache) beforeRead(f *os.File, off, n int64) {
+	c.before(f, off/cacheRegion, (off+n)/cacheRegion+1)
+}
 
-// before looks at what is cached before the n bytes at off are touched.
-func (c *pageCache) before(f *os.File, off, n int64) {
+// beforeWrite looks at what is cached before the n bytes at off are written.
+func (c *pageCache) beforeWrite(f *os.File, off, n int64) {
+	c.before(f, off/cacheRegion, (off+n)/cacheRegion)
+}
+
+// before looks at what is cached of the regions first to last.
+func (c *pageCache) before(f *os.File, first, last int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := off / cacheRegion; i*cacheRegion < off+n && !c.blind; i++ {
+	for i := first; i <= last && !c.blind; i++ {
 		if c.regions[i] != nil {
 			continue
 		}

@@ -39,7 +39,7 @@ func (o *Object) WriteAt(p []byte, off int64) (int, error) {
 	if err := o.within("write", off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	o.cache.before(o.f, off, int64(len(p)))
+	o.cache.beforeWrite(o.f, off, int64(len(p)))
 	n, err := o.raw().WriteAt(p, off)
 	o.touched() // afterwards: a sync at the same time may have missed it
 	if err != nil {
