@@ -37,7 +37,8 @@ type collector struct {
 
 	patch     wire.Patch
 	change    Change
-	sums      []block.Digest // block digests of the extent that is patched, and room for as many
+	sums      []block.Digest // block digests of the extent that is patched
+	fresh     []block.Digest // of runDigests
 	unsqueeze compress.Decoder
 }
 
@@ -48,8 +49,9 @@ type collector struct {
 // that of what the sender has read. So what has changed since the digests were made is
 // read once and moved alone. It takes memory for a byte for each extent of r.
 func Collect(ctx context.Context, link Link, r block.Range, window int64, known []block.Digest, each func(*Change) error) (*wire.Summary, error) {
+	blocks := block.Count(block.ExtentSize, r.BlockSize)
 	c := &collector{link: link, r: r, window: window, each: each, digests: known, state: make([]state, r.Extents()),
-		limit: min(window, r.Extents()), sums: make([]block.Digest, 2*block.Count(block.ExtentSize, r.BlockSize))}
+		limit: min(window, r.Extents()), sums: make([]block.Digest, blocks), fresh: make([]block.Digest, blocks)}
 	if err := c.run(ctx); err != nil {
 		return nil, ended(ctx, err)
 	}
@@ -199,14 +201,14 @@ func (c *collector) verify() (bool, error) {
 			ch.Runs = append(ch.Runs, r)
 		}
 	}
-	d, data, err := decode(&c.unsqueeze, c.sums, p, ch.Length, c.r.BlockSize)
+	d, data, err := decode(&c.unsqueeze, c.sums, c.fresh, p, ch.Length, c.r.BlockSize)
 	ch.Data = data
 	return err == nil && d == p.Digest, err
 }
 
 // decode gives the bytes that the runs of p have, and the digest of an extent that has
 // them, and zeros elsewhere.
-func decode(dec *compress.Decoder, sums []block.Digest, p *wire.Patch, length, blockSize int) (d block.Digest, data []byte, err error) {
+func decode(dec *compress.Decoder, sums, room []block.Digest, p *wire.Patch, length, blockSize int) (d block.Digest, data []byte, err error) {
 	blocks, want := block.Count(length, blockSize), 0
 	for _, r := range p.Runs {
 		end := int(r.First) + int(r.Count)
@@ -226,7 +228,6 @@ func decode(dec *compress.Decoder, sums []block.Digest, p *wire.Patch, length, b
 	if err != nil {
 		return d, nil, wire.Errorf(wire.CodeProtocol, "protocol error: patch of extent %d: %v", p.Extent, err)
 	}
-	room := sums[blocks:]
 	sums = block.ZeroDigests(sums, length, blockSize)
 	runDigests(sums, room, p.Runs, data, blockSize)
 	return block.ExtentDigest(sums), data, nil
