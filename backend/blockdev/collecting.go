@@ -8,9 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/rclone/rclone/fs"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rclone-blockdev/rclone-blockdev/backend/deltafile"
 	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
@@ -119,28 +116,14 @@ func (c *collecting) stripes(ctx context.Context) error {
 	if c.source.opened.Entry.Rotational {
 		streams = 1
 	}
-	c.sharing.begin(streams)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer c.sharing.end()
-		return c.work(ctx, c.source)
-	})
-	for range streams - 1 {
-		g.Go(func() error {
-			defer c.sharing.end()
-			l, err := c.source.again(ctx)
-			switch {
-			case errors.Is(err, wire.CodeSource):
-				return err
-			case err != nil: // the stripes are done by those who have a session
-				fs.Debugf(c.o, "going on with fewer streams: %v", err)
-				return nil
-			}
+	lead := func(ctx context.Context) error { return c.work(ctx, c.source) }
+	return c.sharing.run(ctx, c.o, streams, lead, func(ctx context.Context) (func() error, error) {
+		l, err := c.source.again(ctx)
+		return func() error {
 			defer l.close()
 			return c.work(ctx, l)
-		})
-	}
-	return g.Wait()
+		}, err
+	})
 }
 
 // work does parts until none is left.

@@ -2,7 +2,6 @@ package blockdev
 
 import (
 	"context"
-	"errors"
 	"path"
 	"path/filepath"
 	"strings"
@@ -213,27 +212,14 @@ func (p *pair) stripes(ctx context.Context, n int64, streams int, report *report
 		}
 		return nil
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer shares.end()
-		return work(ctx, p)
-	})
-	for range streams - 1 {
-		g.Go(func() error {
-			defer shares.end()
-			more, err := p.again(ctx)
-			switch {
-			case errors.Is(err, wire.CodeSource):
-				return err
-			case err != nil: // the stripes are done by those who have sessions
-				fs.Debugf(nil, "going on with fewer streams: %v", err)
-				return nil
-			}
+	lead := func(ctx context.Context) error { return work(ctx, p) }
+	return shares.run(ctx, nil, streams, lead, func(ctx context.Context) (func() error, error) {
+		more, err := p.again(ctx)
+		return func() error {
 			defer more.close()
 			return work(ctx, more)
-		})
-	}
-	return g.Wait()
+		}, err
+	})
 }
 
 // root is the root of the first n bytes of what is open.

@@ -9,7 +9,6 @@ import (
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/object"
 	"github.com/rclone/rclone/lib/atexit"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/deltafile"
 	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
@@ -82,25 +81,15 @@ func (d *delivering) abort(err error) {
 // work does all that is left.
 func (d *delivering) work(ctx context.Context, src fs.ObjectInfo) error {
 	streams := min(d.t.streams(false), d.parts.left())
-	d.sharing.begin(streams)
-	g, working := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer d.sharing.end()
-		return d.stripes(working, d.t.lead)
-	})
-	for range streams - 1 {
-		g.Go(func() error {
-			defer d.sharing.end()
-			l, err := d.t.join(working)
-			if err != nil {
-				fs.Debugf(d.t.o, "going on with fewer streams: %v", err)
-				return nil
-			}
+	lead := func(ctx context.Context) error { return d.stripes(ctx, d.t.lead) }
+	err := d.sharing.run(ctx, d.t.o, streams, lead, func(ctx context.Context) (func() error, error) {
+		l, err := d.t.join(ctx)
+		return func() error {
 			defer l.close()
-			return d.stripes(working, l)
-		})
-	}
-	if err := g.Wait(); err != nil {
+			return d.stripes(ctx, l)
+		}, err
+	})
+	if err != nil {
 		return err
 	}
 	return d.t.commit(ctx, src, d.report)

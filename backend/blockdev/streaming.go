@@ -6,7 +6,6 @@ import (
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/fserrors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
@@ -39,25 +38,14 @@ func (s *streaming) send(ctx context.Context) error {
 	if s.kept.length > pieceSize && s.t.streams(false) > 1 {
 		streams = 2
 	}
-	s.sharing.begin(streams)
-	g, working := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer s.sharing.end()
-		return s.pieces(working, s.t.lead)
-	})
-	if streams > 1 {
-		g.Go(func() error {
-			defer s.sharing.end()
-			l, err := s.t.join(working)
-			if err != nil {
-				fs.Debugf(s.t.o, "going on with one stream: %v", err)
-				return nil
-			}
+	lead := func(ctx context.Context) error { return s.pieces(ctx, s.t.lead) }
+	return s.sharing.run(ctx, s.t.o, streams, lead, func(ctx context.Context) (func() error, error) {
+		l, err := s.t.join(ctx)
+		return func() error {
 			defer l.close()
-			return s.pieces(working, l)
-		})
-	}
-	return g.Wait()
+			return s.pieces(ctx, l)
+		}, err
+	})
 }
 
 // pieces sends pieces until there is none.

@@ -3,14 +3,12 @@ package blockdev
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"time"
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/lib/atexit"
 	"github.com/rclone/rclone/lib/transferaccounter"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rclone-blockdev/rclone-blockdev/backend/host"
 	"github.com/rclone-blockdev/rclone-blockdev/backend/receipt"
@@ -142,29 +140,15 @@ func (c *copying) stripes(ctx context.Context) error {
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
 	c.divide(streams)
 	first := c.share()
-	c.sharing.begin(streams)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer c.sharing.end()
-		return c.join(ctx, c.source, c.t.lead, first)
-	})
-	for range streams - 1 {
-		g.Go(func() error {
-			defer c.sharing.end()
-			src, dst, err := c.t.follow(ctx, c.source)
-			switch {
-			case errors.Is(err, wire.CodeSource):
-				return err
-			case err != nil: // the stripes are done by those who have a session
-				fs.Debugf(c.t.o, "going on with fewer streams: %v", err)
-				return nil
-			}
+	lead := func(ctx context.Context) error { return c.join(ctx, c.source, c.t.lead, first) }
+	return c.sharing.run(ctx, c.t.o, streams, lead, func(ctx context.Context) (func() error, error) {
+		src, dst, err := c.t.follow(ctx, c.source)
+		return func() error {
 			defer dst.close()
 			defer src.close()
 			return c.join(ctx, src, dst, first)
-		})
-	}
-	return g.Wait()
+		}, err
+	})
 }
 
 // mostTogether is how many stripes are one where nothing is but holes: a terabyte has
