@@ -5,8 +5,8 @@ import "github.com/klauspost/cpuid/v2"
 // A lane of the SHA instructions has its words in the order of their registers.
 var shaWords = [8]int{3, 2, 7, 6, 1, 0, 5, 4}
 
-// With SHA instructions, sixteen lanes of AVX-512 take as long as nine blocks by
-// them on Intel. Without, eight or sixteen lanes take as long as two to three
+// With SHA instructions, sixteen lanes of AVX-512 take as long as nine or
+// ten blocks by them. Without, eight or sixteen lanes take as long as two to three
 // blocks one by one.
 var (
 	bySHA = []kernel{{
@@ -26,16 +26,26 @@ var (
 	}
 )
 
-// kernels are in the order of preference of this processor. AMD's begin two rounds
-// of SHA-256 in every cycle; Intel's half as many, which AVX-512 outdoes.
-var kernels = prefer(cpuid.CPU.VendorID == cpuid.Intel, cpuid.CPU.Supports(cpuid.SHA))
+// kernels are in the order of preference of this processor.
+var kernels = prefer(slowSHA() || wholeVectors(), cpuid.CPU.Supports(cpuid.SHA))
 
-func prefer(intel, sha bool) []kernel {
+// slowSHA tells whether this is a processor of Intel, which begins one half of
+// what AMD's begin in a cycle, two rounds of SHA-256.
+func slowSHA() bool { return cpuid.CPU.VendorID == cpuid.Intel }
+
+// wholeVectors tells whether this is a processor of AMD, Zen 5 or later, that does
+// what is asked for 512 bits at once and not one half after the other.
+func wholeVectors() bool {
+	return cpuid.CPU.VendorID == cpuid.AMD && cpuid.CPU.Family >= 0x1a && !cpuid.CPU.Supports(cpuid.FP256)
+}
+
+// prefer is the table with AVX-512 before the SHA instructions, or behind them.
+func prefer(avx512, sha bool) []kernel {
 	wide := byAVX512
 	if sha {
 		wide.least = 10
 	}
-	if intel {
+	if avx512 {
 		return append([]kernel{wide}, append(bySHA, byAVX2)...)
 	}
 	return append(bySHA, wide, byAVX2)
