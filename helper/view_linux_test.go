@@ -23,7 +23,7 @@ func TestView_CutWhileHashing(t *testing.T) {
 	defer o.Close()
 	sums := make([]block.Digest, block.ExtentSize/block.DefaultSize)
 	for cut := block.ExtentSize - 4096; cut >= 0; cut -= 64 << 10 {
-		if o.View(0, block.ExtentSize, func(data []byte) {
+		if o.Mapped(0, block.ExtentSize, func(data []byte) {
 			if err := os.Truncate(path, int64(cut)); err != nil {
 				t.Fatal(err)
 			}

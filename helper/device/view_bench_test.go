@@ -47,7 +47,7 @@ func BenchmarkView(b *testing.B) {
 	buf := make([]byte, mib)
 	view := func(use func(data []byte)) func(b *testing.B, off int64) {
 		return func(b *testing.B, off int64) {
-			if !o.View(off, mib, use) {
+			if !o.Mapped(off, mib, use) {
 				b.Fatalf("%d bytes at %d are not cached, or the kernel is older than Linux 6.5", mib, off)
 			}
 		}

@@ -8,17 +8,29 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/unix"
 )
 
-// View calls use with the n bytes at off where they lie in the page cache, which
-// spares copying them: half of what reading and hashing a cached image costs. They
-// may change while use looks at them, when somebody writes to the file.
+// mapping is whether cached pages are quicker hashed where they lie than copied. Not on
+// AMD's processors since Zen 5 (family 1Ah): they copy a page in the time that it takes to
+// bring it into the page tables, and hash it in three quarters of the time when it comes
+// from the second cache and not from memory (BenchmarkView).
+var mapping = cpuid.CPU.VendorID != cpuid.AMD || cpuid.CPU.Family < 0x1a
+
+// View is Mapped where that is quicker than ReadAt, and else reports false.
+func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
+	return mapping && o.Mapped(off, n, use)
+}
+
+// Mapped calls use with the n bytes at off where they lie in the page cache, which
+// spares copying them. They may change while use looks at them, when somebody writes
+// to the file.
 //
 // It reports false when not all of them are there, when the object is no file, and
 // when they got lost meanwhile: a file that is cut takes its pages along, and use
 // is left by a panic. ReadAt tells then what is wrong.
-func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
+func (o *Object) Mapped(off int64, n int, use func(data []byte)) (seen bool) {
 	page := int64(os.Getpagesize())
 	if o.info.Kind != File || n == 0 || off%page != 0 || int64(n)%page != 0 || int64(n) > o.size-off {
 		return false

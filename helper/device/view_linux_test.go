@@ -29,7 +29,7 @@ func openCached(t *testing.T, path string, size int) (o *Object, content []byte,
 	}
 	t.Cleanup(func() { o.Close() })
 	told = !errors.Is(cachedByStat(o.f, 0, new(regionCache)), unix.ENOSYS)
-	if seen := o.View(0, size, func([]byte) {}); seen != told {
+	if seen := o.Mapped(0, size, func([]byte) {}); seen != told {
 		t.Fatalf("seen: %v, and the kernel tells what is cached: %v", seen, told)
 	}
 	return o, content, told
@@ -51,14 +51,14 @@ func TestView(t *testing.T) {
 	defer o.Close()
 	var got []byte
 	look := func(data []byte) { got = bytes.Clone(data) }
-	if !o.View(mib, mib, look) || !bytes.Equal(got, content[mib:2*mib]) {
+	if !o.Mapped(mib, mib, look) || !bytes.Equal(got, content[mib:2*mib]) {
 		t.Error("what is cached is not seen")
 	}
 	for name, at := range map[string][2]int64{
 		"not whole pages": {0, 100}, "not at a page": {100, mib}, "nothing": {0, 0}, "beyond the end": {2 * mib, 2 * mib},
 		"half of it not cached": {mib, 2 * mib},
 	} {
-		if o.View(at[0], int(at[1]), look) {
+		if o.Mapped(at[0], int(at[1]), look) {
 			t.Errorf("%s: seen", name)
 		}
 	}
@@ -81,7 +81,7 @@ func TestView_Cut(t *testing.T) {
 			sum += int(b)
 		}
 	}
-	if o.View(mib, mib, look) {
+	if o.Mapped(mib, mib, look) {
 		t.Error("seen, though it was cut")
 	}
 	if looks != 1 {
@@ -95,7 +95,7 @@ func TestView_Cut(t *testing.T) {
 			t.Error("a panic of who looks was taken for a lost page")
 		}
 	}()
-	o.View(0, mib, func([]byte) { panic("of who looks") })
+	o.Mapped(0, mib, func([]byte) { panic("of who looks") })
 }
 
 // tmpfs is a directory of a file system in memory.
@@ -118,7 +118,7 @@ func TestView_Hole(t *testing.T) {
 	if err := os.Truncate(path, mib); err != nil {
 		t.Fatal(err)
 	}
-	if o.View(0, mib, func(data []byte) { _ = bytes.Count(data, []byte{1}) }) {
+	if o.Mapped(0, mib, func(data []byte) { _ = bytes.Count(data, []byte{1}) }) {
 		t.Error("a hole is seen")
 	}
 	var st unix.Stat_t
@@ -155,7 +155,7 @@ func TestView_Failed(t *testing.T) {
 			counted++
 		}
 		same := false
-		viewed := o.View(off, mib, func(data []byte) { same = bytes.Equal(data, content[off:off+mib]) })
+		viewed := o.Mapped(off, mib, func(data []byte) { same = bytes.Equal(data, content[off:off+mib]) })
 		switch {
 		case err != nil && viewed:
 			t.Errorf("what cannot be read at %d is seen", off)
@@ -176,7 +176,7 @@ func TestView_Age(t *testing.T) {
 	o, _, told := openCached(t, filepath.Join(tmpfs(t), "disk.img"), size)
 	for off := int64(0); off < size && told; off += mib {
 		touched := byte(0)
-		if !o.View(off, mib, func(data []byte) {
+		if !o.Mapped(off, mib, func(data []byte) {
 			for i := 0; i < mib; i += 4096 {
 				touched |= data[i]
 			}
@@ -220,4 +220,16 @@ func active(t *testing.T, f *os.File, size int) (n int) {
 		n += int(word("/proc/kpageflags", page) & isActive >> 6)
 	}
 	return n
+}
+
+// Where copying is quicker nothing is mapped, though it could be.
+func TestView_Quicker(t *testing.T) {
+	const size = mib
+	o, _, told := openCached(t, filepath.Join(tmpfs(t), "disk.img"), size)
+	defer func(was bool) { mapping = was }(mapping)
+	for _, mapping = range []bool{true, false} {
+		if seen := o.View(0, size, func([]byte) {}); seen != (mapping && told) {
+			t.Errorf("mapping is quicker: %v; seen: %v", mapping, seen)
+		}
+	}
 }
