@@ -21,11 +21,12 @@ const (
 // written and synced. What was in it stays. It also has the system write early,
 // so that the sync at the end has little left to do.
 //
-// Where the system does not tell what is cached, nothing is dropped.
+// Where the system does not tell what is cached, or the cache is all there is, nothing
+// is dropped.
 type pageCache struct {
 	mu      sync.Mutex
 	regions map[int64]*regionCache // by number; hold mu
-	blind   bool                   // the system does not tell; hold mu
+	blind   bool                   // nothing is asked, and all counts as cached; hold mu
 	read    span                   // read and not dropped; hold mu
 	written span                   // since the last sync; hold mu
 	dirty   span                   // written since the disk was told; hold mu
@@ -61,6 +62,10 @@ func (c *pageCache) beforeWrite(f *os.File, off, n int64) {
 func (c *pageCache) before(f *os.File, first, last int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.regions == nil {
+		c.regions = map[int64]*regionCache{}
+		c.blind = inMemory(f)
+	}
 	for i := first; i <= last && !c.blind; i++ {
 		if c.regions[i] != nil {
 			continue
@@ -69,9 +74,6 @@ func (c *pageCache) before(f *os.File, first, last int64) {
 		if err := cached(f, i*cacheRegion, r); err != nil {
 			c.blind = true
 			return
-		}
-		if c.regions == nil {
-			c.regions = map[int64]*regionCache{}
 		}
 		c.regions[i] = r
 	}

@@ -118,11 +118,11 @@ func settle(t *testing.T, f *os.File) {
 	}
 }
 
-// leftAs tells whether the same of each MiB is cached, but for single pages: now and then one of what nobody has dropped
-// is not there any more. What we drop is a MiB or none of it.
+// leftAs tells whether the same of each MiB is cached, but for a few pages: now and then up to four of a MiB were missing,
+// each in another place, which the kernel did not count as reclaimed either. What is dropped are whole MiB.
 func leftAs(before, after []int) bool {
-	const single = 16
-	return slices.EqualFunc(before, after, func(b, a int) bool { return a <= b && a >= b-single })
+	const few = 8
+	return slices.EqualFunc(before, after, func(b, a int) bool { return a <= b && a >= b-few })
 }
 
 // What was cached before a copy is so after it, and nothing else.
@@ -227,7 +227,10 @@ func TestCachedByStat_Whole(t *testing.T) {
 // file system in memory, its content is not.
 func TestCache_InMemory(t *testing.T) {
 	paths := cacheObjects(t)
-	paths["memory"] = filepath.Join(tmpfs(t), "disk.img")
+	dir := t.TempDir()
+	run(t, "mount", "-t", "ramfs", "ramfs", dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	paths["tmpfs"], paths["ramfs"] = filepath.Join(tmpfs(t), "disk.img"), filepath.Join(dir, "disk.img")
 	for name, path := range paths {
 		fill(t, path)
 		o, err := OpenRead(path)
@@ -238,7 +241,7 @@ func TestCache_InMemory(t *testing.T) {
 		if _, err := o.ReadAt(make([]byte, mib), 0); err != nil {
 			t.Fatal(err)
 		}
-		if blind := o.cache.blind; blind != (name == "memory") {
+		if blind := o.cache.blind; blind != (name == "tmpfs" || name == "ramfs") {
 			t.Errorf("%s: not looked at: %v", name, blind)
 		}
 	}

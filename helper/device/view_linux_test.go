@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
@@ -220,6 +221,18 @@ func active(t *testing.T, f *os.File, size int) (n int) {
 		n += int(word("/proc/kpageflags", page) & isActive >> 6)
 	}
 	return n
+}
+
+func TestMapsQuicker(t *testing.T) {
+	for _, c := range []struct {
+		maker  cpuid.Vendor
+		family int
+		want   bool
+	}{{cpuid.Intel, 6, true}, {cpuid.Intel, 0x1a, true}, {cpuid.AMD, 0x19, true}, {cpuid.AMD, 0x1a, false}} {
+		if got := mapsQuicker(c.maker, c.family); got != c.want {
+			t.Errorf("%v, family %#x: %v", c.maker, c.family, got)
+		}
+	}
 }
 
 // Where copying is quicker nothing is mapped, though it could be.

@@ -4,6 +4,3 @@ package device
 
 // View reports that nothing can be seen without reading it.
 func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) { return false }
-
-// Mapped reports the same.
-func (o *Object) Mapped(off int64, n int, use func(data []byte)) (seen bool) { return false }

@@ -27,16 +27,14 @@ var (
 )
 
 // kernels are in the order of preference of this processor.
-var kernels = prefer(slowSHA() || wholeVectors(), cpuid.CPU.Supports(cpuid.SHA))
+var kernels = prefer(
+	wider(cpuid.CPU.VendorID, cpuid.CPU.Family, cpuid.CPU.Supports(cpuid.FP256)), cpuid.CPU.Supports(cpuid.SHA))
 
-// slowSHA tells whether this is a processor of Intel, which begins one half of
-// what AMD's begin in a cycle, two rounds of SHA-256.
-func slowSHA() bool { return cpuid.CPU.VendorID == cpuid.Intel }
-
-// wholeVectors tells whether this is a processor of AMD, Zen 5 or later, that does
-// what is asked for 512 bits at once and not one half after the other.
-func wholeVectors() bool {
-	return cpuid.CPU.VendorID == cpuid.AMD && cpuid.CPU.Family >= 0x1a && !cpuid.CPU.Supports(cpuid.FP256)
+// wider tells whether sixteen lanes of AVX-512 outdo the SHA instructions. Of these AMD's
+// processors begin two rounds in a cycle, and Intel's one. AMD's have units of 512 bits since
+// Zen 5 (family 1Ah), but for those that tell that theirs have 256 (FP256).
+func wider(maker cpuid.Vendor, family int, halves bool) bool {
+	return maker == cpuid.Intel || maker == cpuid.AMD && family >= 0x1a && !halves
 }
 
 // prefer is the table with AVX-512 before the SHA instructions, or behind them.

@@ -3,7 +3,25 @@ package sha256x
 import (
 	"slices"
 	"testing"
+
+	"github.com/klauspost/cpuid/v2"
 )
+
+func TestWider(t *testing.T) {
+	for _, c := range []struct {
+		maker  cpuid.Vendor
+		family int
+		halves bool
+		want   bool
+	}{
+		{cpuid.Intel, 6, false, true}, {cpuid.AMD, 0x1a, false, true}, {cpuid.AMD, 0x1a, true, false},
+		{cpuid.AMD, 0x19, false, false}, {cpuid.Hygon, 0x18, false, false},
+	} {
+		if got := wider(c.maker, c.family, c.halves); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
 
 // Few blocks go by the SHA instructions where there are any, also where sixteen lanes are preferred.
 func TestPrefer(t *testing.T) {
