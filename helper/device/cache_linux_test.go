@@ -2,11 +2,13 @@ package device
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -118,63 +120,75 @@ func settle(t *testing.T, f *os.File) {
 	}
 }
 
-// leftAs tells whether the same of each MiB is cached, but for a few pages: now and then up to four of a MiB were missing,
-// each in another place, which the kernel did not count as reclaimed either. What is dropped are whole MiB.
-func leftAs(before, after []int) bool {
-	const few = 8
-	return slices.EqualFunc(before, after, func(b, a int) bool { return a <= b && a >= b-few })
-}
-
-// What was cached before a copy is so after it, and nothing else.
+// What was cached before a copy is so after it, and nothing else. Now and then single pages that nobody has dropped are
+// missing, each time at other places, and the kernel does not count them as reclaimed: once in three tries all must be
+// there.
 func TestCache_LeftAsItWas(t *testing.T) {
+	const tries = 3
 	for name, path := range cacheObjects(t) {
 		t.Run(name, func(t *testing.T) {
-			f := fill(t, path)
-			before := cachedPages(t, f)
-			for i, n := range before {
-				if hot := slices.Contains(warm, int64(i)); hot && n != mib/os.Getpagesize() || !hot && n != 0 {
-					t.Fatalf("before: %d pages of MiB %d are cached", n, i)
+			for try := 1; ; try++ {
+				wrong := changedCache(t, path)
+				if wrong == nil {
+					return
 				}
-			}
-			source, err := OpenRead(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			scan(t, source, mib, 40*mib) // a stripe
-			settle(t, f)
-			if err := source.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if after := cachedPages(t, f); !leftAs(before, after) {
-				t.Errorf("pages cached after reading:\n%v, before:\n%v", after, before)
-			}
-			for i, compared := range []bool{true, false} { // a first copy reads nothing
-				target, err := OpenWrite(path, WriteOptions{Size: cacheTestSize})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer target.Close()
-				if compared {
-					scan(t, target, 0, cacheTestSize)
-				}
-				for i := int64(i); i < cacheTestSize/mib; i += 2 {
-					if _, err := target.WriteAt(bytes.Repeat([]byte{byte(i)}, mib/2), i*mib); err != nil {
-						t.Fatal(err)
-					}
-				}
-				settle(t, f)
-				if err := target.Sync(); err != nil { // the end of a stripe, and not yet of the transfer
-					t.Fatal(err)
-				}
-				if after := cachedPages(t, f); !leftAs(before, after) {
-					t.Errorf("pages cached after writing, compared: %v:\n%v, before:\n%v", compared, after, before)
-				}
-				if err := target.Close(); err != nil {
-					t.Fatal(err)
+				t.Logf("try %d: %s", try, strings.Join(wrong, "\n"))
+				if try == tries {
+					t.Fatal("the cache is not as it was")
 				}
 			}
 		})
 	}
+}
+
+// changedCache reads and writes what is at path, and tells where other pages are cached than before.
+func changedCache(t *testing.T, path string) (wrong []string) {
+	f := fill(t, path)
+	before := cachedPages(t, f)
+	for i, n := range before {
+		if hot := slices.Contains(warm, int64(i)); hot && n != mib/os.Getpagesize() || !hot && n != 0 {
+			t.Fatalf("before: %d pages of MiB %d are cached", n, i)
+		}
+	}
+	check := func(when string) {
+		if after := cachedPages(t, f); !slices.Equal(after, before) {
+			wrong = append(wrong, fmt.Sprintf("pages cached %s:\n%v, before:\n%v", when, after, before))
+		}
+	}
+	source, err := OpenRead(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scan(t, source, mib, 40*mib) // a stripe
+	settle(t, f)
+	if err := source.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check("after reading")
+	for i, compared := range []bool{true, false} { // a first copy reads nothing
+		target, err := OpenWrite(path, WriteOptions{Size: cacheTestSize})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer target.Close()
+		if compared {
+			scan(t, target, 0, cacheTestSize)
+		}
+		for i := int64(i); i < cacheTestSize/mib; i += 2 {
+			if _, err := target.WriteAt(bytes.Repeat([]byte{byte(i)}, mib/2), i*mib); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settle(t, f)
+		if err := target.Sync(); err != nil { // the end of a stripe, and not yet of the transfer
+			t.Fatal(err)
+		}
+		check(fmt.Sprint("after writing, compared: ", compared))
+		if err := target.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return wrong
 }
 
 // Both ways to ask what is cached say the same.
