@@ -13,6 +13,7 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/harness"
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -222,7 +223,7 @@ func TestServe_Compare(t *testing.T) {
 			c.call(openWrite(path, int64(size)), new(wire.Opened))
 			r := rangeOf(int64(size))
 			c.send(wire.NewReceive(r, delta.Window))
-			if _, err := delta.Send(t.Context(), c, memdev.FromBytes(source), r, delta.Window, wire.CompressAuto); err != nil {
+			if _, err := delta.Send(t.Context(), c, memdev.FromBytes(source), r, delta.Window, compress.NewEncoder(wire.CompressAuto)); err != nil {
 				t.Fatal(err)
 			}
 			frames, err := c.end()

@@ -195,7 +195,7 @@ func (s *session) send(r *request) error {
 	if m.Compare {
 		sum, err = delta.CompareSend(r.ctx, r, s.source(), m.Range(), m.Window)
 	} else {
-		sum, err = delta.Send(r.ctx, r, s.source(), m.Range(), m.Window, m.Compress)
+		sum, err = delta.Send(r.ctx, r, s.source(), m.Range(), m.Window, s.encoder(m.Compress))
 	}
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
@@ -17,7 +18,7 @@ import (
 const (
 	maxAhead  = 4  // requests that may wait for their turn
 	inboxSize = 16 // frames that may wait to be taken by a request, or for its turn
-	mostLarge = 4  // of these that are larger than wire.MaxControl: each takes a megabyte
+	mostLarge = 2  // of these that are larger than wire.MaxControl: each takes a megabyte
 )
 
 // session is one conversation. Its reader sorts the frames of the client; handle
@@ -43,8 +44,19 @@ type session struct {
 	received   bool              // Receive has come since Open; owned by handle
 	witness    *witness.Witness  // of open, nil for none; owned by handle
 
+	squeeze *compress.Encoder // of what goes to the client, nil before the first; owned by handle
+
 	prepared *prepared   // of Prepare; owned by handle
 	original device.Info // of what a snapshot that is open was taken of; owned by handle
+}
+
+// encoder is that of the session, in the mode of a request.
+func (s *session) encoder(mode wire.Compression) *compress.Encoder {
+	if s.squeeze == nil {
+		s.squeeze = compress.NewEncoder(mode)
+	}
+	s.squeeze.SetMode(mode)
+	return s.squeeze
 }
 
 // request is a request and the frames that belong to it.

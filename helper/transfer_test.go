@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -38,7 +39,7 @@ func (c *client) sends(data []byte) error {
 	c.t.Helper()
 	r := rangeOf(int64(len(data)))
 	c.send(wire.NewReceive(r, delta.Window))
-	if _, err := delta.Send(c.t.Context(), c, memdev.FromBytes(data), r, delta.Window, wire.CompressAuto); err != nil {
+	if _, err := delta.Send(c.t.Context(), c, memdev.FromBytes(data), r, delta.Window, compress.NewEncoder(wire.CompressAuto)); err != nil {
 		return err
 	}
 	_, err := c.end()
@@ -124,7 +125,7 @@ func TestServe_Reuses(t *testing.T) {
 	}
 	r := rangeOf(int64(len(data)))
 	c.send(wire.NewReceive(r, delta.Window))
-	sum, err := delta.Send(t.Context(), c, memdev.FromBytes(data), r, delta.Window, wire.CompressAuto)
+	sum, err := delta.Send(t.Context(), c, memdev.FromBytes(data), r, delta.Window, compress.NewEncoder(wire.CompressAuto))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/recovery"
@@ -361,7 +362,7 @@ func TestServe_UndoGaps(t *testing.T) {
 	r := rangeOf(size)
 	c.send(wire.NewReceive(r, delta.Window))
 	salvage := delta.NewSalvage(src, size, true, func(err error) bool { return errors.Is(err, bad) })
-	if _, err := delta.Send(t.Context(), c, salvage, r, delta.Window, wire.CompressAuto); err != nil {
+	if _, err := delta.Send(t.Context(), c, salvage, r, delta.Window, compress.NewEncoder(wire.CompressAuto)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.end(); err != nil {

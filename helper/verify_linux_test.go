@@ -12,6 +12,7 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/require"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -90,7 +91,7 @@ func TestServe_Verify(t *testing.T) {
 			r := block.Range{Length: size, BlockSize: block.DefaultSize}
 			c.send(wire.NewReceive(r, delta.Window))
 			link := &finishing{client: c, do: func() { changeBelow(t, dev, backing, at) }}
-			_, err = delta.Send(t.Context(), link, memdev.FromBytes(source), r, delta.Window, wire.CompressOff)
+			_, err = delta.Send(t.Context(), link, memdev.FromBytes(source), r, delta.Window, compress.NewEncoder(wire.CompressOff))
 			if err == nil {
 				_, err = c.end()
 			}

@@ -172,5 +172,6 @@ func (r *Reader) widen() error {
 func (r *Reader) Close() {
 	r.frame.Release()
 	r.data, r.hole, r.closed = nil, 0, true
+	r.decoder.Release()
 	r.s.settle()
 }

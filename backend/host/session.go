@@ -12,11 +12,12 @@ import (
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
 const (
-	inboxSize = 2                // frames that may wait to be taken: a bulk frame has a megabyte
+	inboxSize = 1                // frames that may wait to be taken: a bulk frame has a megabyte
 	drainTime = 10 * time.Second // for a cancelled request to end, before the session is given up
 )
 
@@ -42,6 +43,8 @@ type Session struct {
 	mark  func(off, n int64, f Fate)                        // of Trace; owned by the caller
 	gaps  func([]wire.Gap)                                  // of OnGaps; owned by the caller
 	share uint8                                             // of ShareProcessors; owned by the caller
+
+	squeeze *compress.Encoder // of what this process sends itself, nil before the first; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu

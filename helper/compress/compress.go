@@ -6,6 +6,7 @@ package compress
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -23,7 +24,9 @@ const (
 	window     = block.ExtentSize // bytes that zstd looks back: a frame has no more
 )
 
-// Encoder compresses the frames of one transfer. It is for one goroutine.
+// Encoder compresses frames for one line. It is for one goroutine, and one transfer after
+// the other: a disk is copied in many, and each has the memory of the one before, some 4 MB,
+// and what was learned of the line.
 type Encoder struct {
 	mode wire.Compression
 	line line
@@ -34,6 +37,9 @@ type Encoder struct {
 // NewEncoder makes an Encoder. Whatever the mode, a frame that does not get
 // smaller is left as it is.
 func NewEncoder(mode wire.Compression) *Encoder { return &Encoder{mode: mode, line: newLine()} }
+
+// SetMode sets the mode of the frames to come.
+func (e *Encoder) SetMode(mode wire.Compression) { e.mode = mode }
 
 // Encode returns data as it should be sent. The result is valid until the next
 // call. Wrote should follow.
@@ -91,11 +97,17 @@ func (e *Encoder) encode(enc wire.Encoding, data []byte) []byte {
 	return e.zstd.EncodeAll(data, e.buf[:0])
 }
 
-// Decoder is the other end. It is for one goroutine.
+// Decoder is the other end. It is for one goroutine. Release at the end spares the next
+// transfer most of its memory.
 type Decoder struct {
 	zstd *zstd.Decoder // made when it is first needed
-	buf  []byte
+	buf  *[]byte       // taken when it is first needed
 }
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, block.ExtentSize)
+	return &b
+}}
 
 // ErrCorrupted means that bytes do not decode to what they should.
 var ErrCorrupted = errors.New("compressed data is damaged")
@@ -108,7 +120,7 @@ func (d *Decoder) Decode(enc wire.Encoding, data []byte, limit int) ([]byte, err
 		return data, nil
 	}
 	if d.buf == nil {
-		d.buf = make([]byte, block.ExtentSize)
+		d.buf = buffers.Get().(*[]byte)
 	}
 	var out []byte
 	var err error
@@ -116,7 +128,7 @@ func (d *Decoder) Decode(enc wire.Encoding, data []byte, limit int) ([]byte, err
 	case wire.EncodingS2:
 		var length int
 		if length, err = s2.DecodedLen(data); err == nil && length <= limit {
-			out, err = s2.Decode(d.buf, data)
+			out, err = s2.Decode(*d.buf, data)
 		} else if err == nil {
 			err = fmt.Errorf("%d bytes instead of %d at most", length, limit)
 		}
@@ -125,7 +137,7 @@ func (d *Decoder) Decode(enc wire.Encoding, data []byte, limit int) ([]byte, err
 			d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(block.ExtentSize))
 		}
 		if err == nil {
-			out, err = d.zstd.DecodeAll(data, d.buf[:0])
+			out, err = d.zstd.DecodeAll(data, (*d.buf)[:0])
 		}
 	default:
 		return nil, fmt.Errorf("%w: encoding %d", ErrCorrupted, enc)
@@ -137,4 +149,12 @@ func (d *Decoder) Decode(enc wire.Encoding, data []byte, limit int) ([]byte, err
 		return nil, fmt.Errorf("%w: %d bytes instead of %d at most", ErrCorrupted, len(out), limit)
 	}
 	return out, nil
+}
+
+// Release gives the memory back. What Decode returned is not valid any more; the Decoder is.
+func (d *Decoder) Release() {
+	if d.buf != nil {
+		buffers.Put(d.buf)
+		d.buf = nil
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -34,7 +35,7 @@ func connect(t testing.TB, src Source, tgt Target, r block.Range, window int64) 
 		_, err := Receive(context.Background(), receiver, tgt, r, window)
 		received <- err
 	}()
-	if _, err := Send(context.Background(), sender, src, r, window, wire.CompressAuto); err != nil {
+	if _, err := Send(context.Background(), sender, src, r, window, compress.NewEncoder(wire.CompressAuto)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-received; err != nil {

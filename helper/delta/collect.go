@@ -52,6 +52,7 @@ func Collect(ctx context.Context, link Link, r block.Range, window int64, known 
 	blocks := block.Count(block.ExtentSize, r.BlockSize)
 	c := &collector{link: link, r: r, window: window, each: each, digests: known, state: make([]state, r.Extents()),
 		limit: min(window, r.Extents()), sums: make([]block.Digest, blocks), fresh: make([]block.Digest, blocks)}
+	defer c.unsqueeze.Release()
 	if err := c.run(ctx); err != nil {
 		return nil, ended(ctx, err)
 	}

@@ -10,7 +10,7 @@ import (
 // CompareSend is Send in a comparison: the receiver is told what differs, and
 // gets none of it.
 func CompareSend(ctx context.Context, link Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
-	return send(ctx, link, src, r, window, wire.CompressOff, true)
+	return send(ctx, link, src, r, window, nil, true)
 }
 
 // CompareReceive is Receive in a comparison: it counts what a transfer would

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -96,7 +97,7 @@ func FuzzSend(f *testing.F) {
 			var said []block.Digest // roots, also such as came too late
 			next := int64(0)
 			err := hostile(b, func(ctx context.Context, l Link) error {
-				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2, wire.CompressAuto)
+				_, err := Send(ctx, l, memdev.FromBytes(source), r, 2, compress.NewEncoder(wire.CompressAuto))
 				return err
 			}, func(s *script) wire.Frame {
 				switch s.n(6) {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -156,7 +157,7 @@ func TestSend_ErrProtocol(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				err := play(func(ctx context.Context, l Link) error {
-					_, err := Send(ctx, l, memdev.FromBytes(source), rangeOf(victimSize, 4096), 2, wire.CompressAuto)
+					_, err := Send(ctx, l, memdev.FromBytes(source), rangeOf(victimSize, 4096), 2, compress.NewEncoder(wire.CompressAuto))
 					return err
 				}, tt.messages...)
 				if !errors.Is(err, wire.CodeProtocol) {

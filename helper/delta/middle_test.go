@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -175,7 +176,7 @@ func FuzzTransfer(f *testing.F) {
 			var sent, got error
 			var ends sync.WaitGroup
 			ends.Go(func() {
-				_, sent = Send(context.Background(), side{m.to[1], m.from[0]}, memdev.FromBytes(source), r, 2, wire.CompressAuto)
+				_, sent = Send(context.Background(), side{m.to[1], m.from[0]}, memdev.FromBytes(source), r, 2, compress.NewEncoder(wire.CompressAuto))
 				m.to[0].end(errPeer)
 			})
 			ends.Go(func() {

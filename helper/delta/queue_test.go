@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -61,7 +62,7 @@ func TestSend_Together(t *testing.T) {
 			all[i] = block.Sum([]byte("other"))
 		}
 		got := together(t, func(l Link) error {
-			_, err := Send(context.Background(), l, memdev.FromBytes(image(int(r.Length), 1)), r, Window, wire.CompressOff)
+			_, err := Send(context.Background(), l, memdev.FromBytes(image(int(r.Length), 1)), r, Window, compress.NewEncoder(wire.CompressOff))
 			return err
 		}, digests(0, all...), digests(extents-1, all[0]))
 		total := 0

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -158,7 +159,7 @@ func TestSend_ErrRepair(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			all := append([]wire.Message{digests(0, zero, zero), applied(0), applied(1)}, messages...)
 			err := play(func(ctx context.Context, l Link) error {
-				_, err := Send(ctx, l, memdev.FromBytes(image(2<<20, 1)), rangeOf(2<<20, 4096), 2, wire.CompressAuto)
+				_, err := Send(ctx, l, memdev.FromBytes(image(2<<20, 1)), rangeOf(2<<20, 4096), 2, compress.NewEncoder(wire.CompressAuto))
 				return err
 			}, all...)
 			if !errors.Is(err, wire.CodeProtocol) {

@@ -76,6 +76,7 @@ func receive(ctx context.Context, link Link, src Source, tgt Target, r block.Ran
 		root:  block.NewRootHash(r),
 	}
 	rc.apply = newApplier(tgt, r)
+	defer rc.apply.unsqueeze.Release()
 	g, working := errgroup.WithContext(ctx)
 	for range rc.scan.workers() {
 		g.Go(func() error { return rc.scan.run(working) })

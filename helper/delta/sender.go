@@ -27,7 +27,7 @@ type sender struct {
 	window  int64
 	dry     bool              // a comparison: patches go without their data
 	once    bool              // src cannot be read again
-	squeeze *compress.Encoder // of patches; owned by run
+	squeeze *compress.Encoder // of patches, nil in a comparison; owned by run
 
 	mu        sync.Mutex
 	theirs    []block.Digest // slot i%window: the receiver's digest of extent i; hold mu
@@ -64,15 +64,15 @@ type sender struct {
 // Send brings the receiver at the other end of link to the content of range r of
 // src. It returns when the receiver has made the range durable and both roots
 // are equal, and all its goroutines have ended. window is what the receiver was
-// told, in extents. mode says how patches are compressed.
-func Send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression) (*wire.Summary, error) {
-	return send(ctx, link, src, r, window, mode, false)
+// told, in extents. squeeze, which compresses the patches, is its own until then.
+func Send(ctx context.Context, link Link, src Source, r block.Range, window int64, squeeze *compress.Encoder) (*wire.Summary, error) {
+	return send(ctx, link, src, r, window, squeeze, false)
 }
 
-func send(ctx context.Context, link Link, src Source, r block.Range, window int64, mode wire.Compression, dry bool) (*wire.Summary, error) {
+func send(ctx context.Context, link Link, src Source, r block.Range, window int64, squeeze *compress.Encoder, dry bool) (*wire.Summary, error) {
 	window = within(r, window)
 	s := &sender{
-		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: compress.NewEncoder(mode),
+		link: link, src: src, r: r, window: window, dry: dry, limit: window, squeeze: squeeze,
 		scan:   newScanner(src, r, window, !dry),
 		theirs: make([]block.Digest, window),
 		known:  make([]*extent, window),

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device/memdev"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -94,7 +95,7 @@ func (tr *transfer) join(ctx context.Context) (s, r end) {
 		}
 	}
 	send := func(ctx context.Context, l Link, src Source, r block.Range, window int64) (*wire.Summary, error) {
-		return Send(ctx, l, src, r, window, tr.compress)
+		return Send(ctx, l, src, r, window, compress.NewEncoder(tr.compress))
 	}
 	if tr.dry {
 		send = CompareSend

@@ -117,7 +117,10 @@ func BeginSpool(dir string, s Subject, token Token, lead bool) (*Spool, error) {
 }
 
 // Close ends this session's use of it.
-func (s *Spool) Close() error { return s.log.close() }
+func (s *Spool) Close() error {
+	s.dec.Release()
+	return s.log.close()
+}
 
 // Log is its file.
 func (s *Spool) Log() string { return s.log.path }
