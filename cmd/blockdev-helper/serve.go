@@ -8,9 +8,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper"
 )
+
+// gcPercent is half of Go's default: what is held is buffers without pointers, which cost
+// nothing to look through, and several helpers may run at once.
+const gcPercent = 50
 
 func serve(args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	policy, err := parsePolicy(args, stderr)
@@ -19,6 +24,9 @@ func serve(args []string, stdin, stdout *os.File, stderr io.Writer) int {
 		return 0
 	case err != nil:
 		return 2
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	stream, err := openStream(stdin, stdout)
 	if err == nil {

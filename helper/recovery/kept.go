@@ -31,8 +31,9 @@ func (k *Kept) WriteAt(p []byte, off int64) (int, error) {
 	if err := k.limit(off); err != nil {
 		return 0, err
 	}
-	k.wait = append(k.wait, write{span{off, off + int64(len(p))}, slices.Clone(p)})
-	k.bytes += int64(len(p))
+	n := int64(len(p))
+	k.wait = append(k.wait, write{span{off, off + n}, k.undo.hold(p)})
+	k.bytes += n
 	return len(p), nil
 }
 
@@ -87,7 +88,9 @@ func (k *Kept) flush() error {
 		}
 		At("wrote", k.undo.log)
 	}
+	clear(k.wait)
 	k.wait, k.bytes = k.wait[:0], 0
+	k.undo.held = k.undo.held[:0]
 	return nil
 }
 

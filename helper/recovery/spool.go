@@ -31,6 +31,7 @@ type Spool struct {
 	complete []complete
 	buf      []byte // records to append
 	old      []byte // what is read of the target
+	pay      []byte // of one record
 }
 
 // Commit is how a target ends that is applied.
@@ -292,7 +293,8 @@ func (t *Spooled) take(enc wire.Encoding, off, n int64, data []byte) error {
 	if err := readFull(t.Source, old, off); err != nil {
 		return err
 	}
-	s.put(&record{kind: kindNew, encoding: enc, off: off, n: n, payload: append(appendOldSums(nil, old, off), data...)})
+	s.pay = append(appendOldSums(s.pay[:0], old, off), data...)
+	s.put(&record{kind: kindNew, encoding: enc, off: off, n: n, payload: s.pay})
 	return nil
 }
 

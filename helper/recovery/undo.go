@@ -22,6 +22,9 @@ type Undo struct {
 	enc *compress.Encoder
 	buf []byte // records to append
 	old []byte // what is read of the target
+	pay []byte // of one record
+
+	held []byte // of all writes that wait, one behind the other
 }
 
 // Earlier is what Begin has found of a transfer that was interrupted.
@@ -146,6 +149,16 @@ func newUndo(f *found) *Undo {
 	return &Undo{found: *f, enc: compress.NewEncoder(wire.CompressZstd), old: make([]byte, 2*block.ExtentSize)}
 }
 
+// hold copies p for a write that waits.
+func (u *Undo) hold(p []byte) []byte {
+	if from := len(u.held); cap(u.held)-from >= len(p) {
+		u.held = append(u.held, p...)
+		return u.held[from:]
+	}
+	u.held = append(make([]byte, 0, max(groupSize+block.ExtentSize, int64(len(p)))), p...) // what waits keeps the one before
+	return u.held
+}
+
 // Close ends this session's use of the log.
 func (u *Undo) Close() error { return u.log.close() }
 
@@ -207,12 +220,13 @@ func (u *Undo) keepPiece(dev Device, s span, next func(old []byte, from int64)) 
 	}
 	copy(now, old)
 	next(now, s.from)
-	r := record{kind: kindOld, encoding: wire.EncodingNone, off: s.from, n: int64(n), payload: appendSums(nil, now)}
+	r := record{kind: kindOld, encoding: wire.EncodingNone, off: s.from, n: int64(n), payload: appendSums(u.pay[:0], now)}
 	if !block.IsZero(old) {
 		var data []byte
 		r.encoding, data = u.enc.Encode(old)
 		r.payload = append(r.payload, data...)
 	}
+	u.pay = r.payload
 	u.buf = appendRecord(u.buf, &r, u.log.durable)
 	return nil
 }
