@@ -48,7 +48,7 @@ func free(t *testing.T, dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	return int64(st.Bfree) * st.Bsize
+	return int64(st.Bfree) * int64(st.Bsize)
 }
 
 // An image is replaced by a changed clone, which shares what did not change. A copy that ends early, wherever, leaves
