@@ -106,7 +106,7 @@ func (s *session) closeObject(r *request) error {
 		return err
 	}
 	o, writing := s.open, s.writing
-	s.open, s.writing, s.salvage = nil, false, nil
+	s.open, s.writing, s.salvage, s.squeeze = nil, false, nil, nil
 	defer s.release()
 	defer s.dropUndo()
 	defer s.dropSpool(true)

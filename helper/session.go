@@ -44,18 +44,19 @@ type session struct {
 	received   bool              // Receive has come since Open; owned by handle
 	witness    *witness.Witness  // of open, nil for none; owned by handle
 
-	squeeze *compress.Encoder // of what goes to the client, nil before the first; owned by handle
+	squeeze *compress.Encoder // of what is open, to the client, nil before the first request; owned by handle
 
 	prepared *prepared   // of Prepare; owned by handle
 	original device.Info // of what a snapshot that is open was taken of; owned by handle
 }
 
-// encoder is that of the session, in the mode of a request.
+// encoder is that of the session, for a request.
 func (s *session) encoder(mode wire.Compression) *compress.Encoder {
 	if s.squeeze == nil {
 		s.squeeze = compress.NewEncoder(mode)
+	} else {
+		s.squeeze.Begin(mode)
 	}
-	s.squeeze.SetMode(mode)
 	return s.squeeze
 }
 
@@ -159,7 +160,7 @@ func (s *session) breach(format string, args ...any) error {
 // which takes its frames or ends; for one behind another there may be no room.
 func (s *session) deliver(r *request, f wire.Frame) (room bool) {
 	taken, room := true, true
-	if isLarge(f) {
+	if f.Large() {
 		taken, room = offer(s, r, r.large, struct{}{})
 	}
 	if taken {
@@ -188,8 +189,6 @@ func offer[T any](s *session, r *request, c chan<- T, v T) (taken, room bool) {
 		return false, true
 	}
 }
-
-func isLarge(f wire.Frame) bool { return len(f.Payload) > wire.MaxControl }
 
 // belongs tells whether frames of type t may follow a request.
 func belongs(t wire.Type) bool { return t >= wire.TypeWindow && t <= wire.TypeGaps }
@@ -285,7 +284,7 @@ func (r *request) Next(ctx context.Context, idle func() error) (wire.Frame, erro
 	}
 	select {
 	case f := <-r.inbox:
-		if isLarge(f) {
+		if f.Large() {
 			<-r.large
 		}
 		return f, nil

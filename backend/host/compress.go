@@ -27,10 +27,12 @@ func (s *Session) compression() wire.Compression {
 	return wire.Compression(s.host.cfg.Compress)
 }
 
-// encoder is that of s, for data of this process.
+// encoder is that of s, for a transfer whose source is in this process.
 func (s *Session) encoder() *compress.Encoder {
 	if s.squeeze == nil {
 		s.squeeze = compress.NewEncoder(s.compression())
+	} else {
+		s.squeeze.Begin(s.compression())
 	}
 	return s.squeeze
 }

@@ -16,10 +16,8 @@ import (
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-const (
-	inboxSize = 1                // frames that may wait to be taken: a bulk frame has a megabyte
-	drainTime = 10 * time.Second // for a cancelled request to end, before the session is given up
-)
+// drainTime is for a cancelled request to end, before the session is given up.
+const drainTime = 10 * time.Second
 
 // Session is the client's end of one conversation with a helper. It serves one
 // caller at a time, who gives it back with Release.
@@ -33,6 +31,7 @@ type Session struct {
 	in     *wire.Silence // of r; owned by read
 	w      *wire.Writer
 	inbox  chan wire.Frame // from read; closed when the stream ended
+	large  chan struct{}   // has one for each large frame in inbox
 	wire   atomic.Int64    // bytes in both directions
 	drain  time.Duration   // drainTime, but for tests
 	over   chan struct{}   // closed when the stream has ended
@@ -44,7 +43,7 @@ type Session struct {
 	gaps  func([]wire.Gap)                                  // of OnGaps; owned by the caller
 	share uint8                                             // of ShareProcessors; owned by the caller
 
-	squeeze *compress.Encoder // of what this process sends itself, nil before the first; owned by the caller
+	squeeze *compress.Encoder // of what this process sends itself, nil before the first transfer; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -66,7 +65,7 @@ type helperStream interface {
 func newSession(ctx context.Context, h *Host, conn *connection, stream helperStream) (*Session, error) {
 	defer context.AfterFunc(ctx, func() { stream.Close() })()
 	s := &Session{host: h, conn: conn, stream: stream, drain: drainTime}
-	s.inbox, s.over = make(chan wire.Frame, inboxSize), make(chan struct{})
+	s.inbox, s.large, s.over = make(chan wire.Frame, inboxSize), make(chan struct{}, mostLarge), make(chan struct{})
 	counted := counter{stream, &s.wire}
 	s.in = wire.NewSilence(counted, wire.AliveLimit, s.giveUp)
 	s.r, s.w = wire.NewReader(s.in), wire.NewWriter(counted)
@@ -113,30 +112,6 @@ func (s *Session) why(said string) string {
 		return said
 	}
 	return s.stream.Diagnosis()
-}
-
-// read moves frames from the stream to the inbox until the stream ends.
-func (s *Session) read() {
-	defer close(s.inbox)
-	defer close(s.over)
-	for {
-		f, err := s.r.Next()
-		if err == nil && !f.Type.IsKnown() && f.Type&wire.Optional == 0 {
-			err = s.unknown(f.Type)
-			f.Release()
-		}
-		if err != nil {
-			s.mu.Lock()
-			s.lost = err
-			s.mu.Unlock()
-			return
-		}
-		if f.Type&wire.Optional != 0 {
-			f.Release()
-			continue
-		}
-		s.inbox <- f
-	}
 }
 
 // Host is the host that the helper runs on.
@@ -239,6 +214,7 @@ func (s *Session) Next(ctx context.Context, idle func() error) (wire.Frame, erro
 		case <-ctx.Done():
 			return f, cutShort{context.Cause(ctx)}
 		}
+		s.taken(&f)
 		switch {
 		case !ok:
 			s.mu.Lock()
@@ -306,9 +282,10 @@ func (s *Session) settle() {
 			s.stream.Close()
 		}
 	})()
-	if s.w.Write(&wire.Cancel{}) == nil {
-		_ = s.drop(ctx, 0) // ended, lost or given up
-	}
+	var said sync.WaitGroup
+	said.Go(func() { _ = s.w.Write(&wire.Cancel{}) }) // a helper that cannot write may not read either
+	_ = s.drop(ctx, 0)                                // ended, lost or given up
+	said.Wait()
 }
 
 // drop takes frames until all requests but the last keep ones have ended. What
@@ -361,7 +338,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved, s.mark, s.keep, s.gaps, s.share = nil, nil, nil, nil, 0
+	s.moved, s.mark, s.keep, s.gaps, s.share, s.squeeze = nil, nil, nil, nil, 0, nil
 	s.host.release(s)
 }
 
@@ -369,6 +346,7 @@ func (s *Session) Release() {
 func (s *Session) close() {
 	s.stream.Close()
 	for f := range s.inbox { // read ends with the stream
+		s.taken(&f)
 		f.Release()
 	}
 }

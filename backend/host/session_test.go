@@ -239,6 +239,29 @@ func TestSession_StrayFrames(t *testing.T) {
 	t.Error("the session would be used again")
 }
 
+// A helper that says more than there is room for before it reads takes a Cancel nonetheless, and the session lasts.
+func TestSession_Talkative(t *testing.T) {
+	harness.Goroutines(t)
+	s := played(t, func(r *wire.Reader, w *wire.Writer, conn net.Conn) {
+		_, _ = r.Next()
+		for range 10 * inboxSize {
+			_ = w.Write(&wire.Usage{})
+		}
+		if f, err := r.Next(); err == nil && f.Type == wire.TypeCancel {
+			_ = w.Write(wire.Errorf(wire.CodeCancelled, "cancelled"))
+		}
+		drain(r)
+	})
+	enough, req := errors.New("enough"), new(wire.StatFS)
+	req.Path = "/"
+	if err := s.call(t.Context(), req, func(*wire.Frame) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+	if !s.alive() {
+		t.Error("was given up")
+	}
+}
+
 // A helper that does not end a cancelled request in time is given up.
 func TestSession_Stuck(t *testing.T) {
 	harness.Goroutines(t)

@@ -24,9 +24,8 @@ const (
 	window     = block.ExtentSize // bytes that zstd looks back: a frame has no more
 )
 
-// Encoder compresses frames for one line. It is for one goroutine, and one transfer after
-// the other: a disk is copied in many, and each has the memory of the one before, some 4 MB,
-// and what was learned of the line.
+// Encoder compresses the frames of one transfer after the other: a disk is copied in many,
+// and each has the memory of the one before, some 4 MB. It is for one goroutine.
 type Encoder struct {
 	mode wire.Compression
 	line line
@@ -38,8 +37,8 @@ type Encoder struct {
 // smaller is left as it is.
 func NewEncoder(mode wire.Compression) *Encoder { return &Encoder{mode: mode, line: newLine()} }
 
-// SetMode sets the mode of the frames to come.
-func (e *Encoder) SetMode(mode wire.Compression) { e.mode = mode }
+// Begin begins another transfer, of which nothing is known yet.
+func (e *Encoder) Begin(mode wire.Compression) { e.mode, e.line = mode, newLine() }
 
 // Encode returns data as it should be sent. The result is valid until the next
 // call. Wrote should follow.

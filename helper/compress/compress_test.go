@@ -69,7 +69,7 @@ func TestEncoder_Again(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	for range runs {
 		for mode, want := range map[wire.Compression]wire.Encoding{wire.CompressOff: wire.EncodingRaw, wire.CompressS2: wire.EncodingS2, wire.CompressZstd: wire.EncodingZstd} {
-			e.SetMode(mode)
+			e.Begin(mode)
 			var d Decoder
 			enc, out := e.Encode(data)
 			got, err := d.Decode(enc, out, len(data))
@@ -109,6 +109,18 @@ func TestEncoder_Auto(t *testing.T) {
 	}
 	if enc, _ := NewEncoder(wire.CompressAuto).Encode(data); enc != wire.EncodingRaw {
 		t.Errorf("encoding %d on a line of which nothing is known", enc)
+	}
+}
+
+// One frame during which the processor did something else does not end compressing for good.
+func TestLine_Interrupted(t *testing.T) {
+	l := newLine()
+	l.wrote(1<<20, 80<<20) // 80 ns for a byte: 100 Mbit/s
+	for enc := range l.cost {
+		l.encoded(enc, 4096, 10*time.Millisecond)
+	}
+	if got := l.choose(0.3); l.fast() || got != wire.EncodingZstd {
+		t.Errorf("fast: %v, encoding %d", l.fast(), got)
 	}
 }
 

@@ -51,8 +51,12 @@ func (l *line) wrote(n int, took time.Duration) {
 	}
 }
 
+// encoded tells that n bytes took that long to encode. One measurement counts no more than
+// four times the figure so far: the processor may have done something else meanwhile, and
+// what seems too dear is not tried again.
 func (l *line) encoded(enc wire.Encoding, n int, took time.Duration) {
-	l.cost[enc] = blend(l.cost[enc], n, took)
+	most := time.Duration(4 * l.cost[enc] * float64(n))
+	l.cost[enc] = blend(l.cost[enc], n, min(took, most))
 }
 
 // fast tells that no ratio can make encoding worthwhile.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
@@ -49,10 +47,7 @@ func Deliver(ctx context.Context, link Link, r block.Range, window int64, digest
 	}
 	d.root = root.Sum()
 	d.sum.Root, d.sum.Scanned = d.root, r.Length
-	g, working := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.hear(working) })
-	g.Go(func() error { return d.run(working) })
-	if err := g.Wait(); err != nil {
+	if err := converse(ctx, link, d.take, d.run); err != nil {
 		return nil, ended(ctx, err)
 	}
 	return &d.sum, nil
@@ -189,21 +184,6 @@ func (d *deliverer) finish() (over bool, err error) {
 		err = d.link.Write(&wire.Finish{Root: d.root})
 	}
 	return over, err
-}
-
-// hear takes the frames of the receiver until it has finished.
-func (d *deliverer) hear(ctx context.Context) error {
-	for {
-		f, err := d.link.Next(ctx, nil)
-		if err != nil {
-			return err
-		}
-		err = d.take(&f)
-		f.Release()
-		if err != nil || f.Type == wire.TypeFinished {
-			return err
-		}
-	}
 }
 
 // take checks a frame against what may come now.

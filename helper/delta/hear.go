@@ -2,24 +2,53 @@ package delta
 
 import (
 	"context"
+	"sync"
 
 	"github.com/rclone-blockdev/rclone-blockdev/helper/block"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
-// hear takes the frames of the receiver until it has finished. It checks each
-// against what the receiver may say now, so that what it stores is bounded by the
-// window.
-func (s *sender) hear(ctx context.Context) error {
+// converse has a sender hear and write at once. The error is what ended the one that ended
+// first.
+func converse(ctx context.Context, link Link, take func(*wire.Frame) error, write func(context.Context) error) error {
+	writing, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	hearing, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var heard sync.WaitGroup
+	heard.Go(func() { hear(hearing, link, take, fail) })
+	err := write(writing)
+	if err != nil && writing.Err() != nil {
+		err = context.Cause(writing)
+	}
+	stop(err)
+	heard.Wait()
+	return err
+}
+
+// hear gives the frames of the receiver to take until it has finished. take checks each
+// against what the receiver may say now, so that what is stored is bounded by the window.
+// When it refuses one, the transfer has failed, as when the link has; what comes then, or
+// when the transfer has failed otherwise, is still taken off the link until ctx ends, which
+// is when nobody writes to the receiver any more: one that cannot write does not read
+// either, and who writes to it would wait for ever.
+func hear(ctx context.Context, link Link, take func(*wire.Frame) error, fail context.CancelCauseFunc) {
+	refused := false
+	var f wire.Frame // one for all: take would have each allocated
 	for {
-		f, err := s.link.Next(ctx, nil)
-		if err != nil {
-			return err
+		var err error
+		if f, err = link.Next(ctx, nil); err != nil {
+			fail(err)
+			return
 		}
-		err = s.take(&f)
+		if !refused {
+			if err := take(&f); err != nil {
+				refused = true
+				fail(err)
+			}
+		}
 		f.Release()
-		if err != nil || f.Type == wire.TypeFinished {
-			return err
+		if !refused && f.Type == wire.TypeFinished {
+			return
 		}
 	}
 }

@@ -16,7 +16,7 @@ const advanceStep = 4
 
 // sender is one running Send.
 //
-// Three kinds of goroutines: the scanner's workers; hear, which takes all frames
+// Three kinds of goroutines: the scanner's workers; [hear], which takes all frames
 // of the receiver and never waits for anything, so that the receiver can always
 // write; and run, which compares extents in order and does all the writing.
 type sender struct {
@@ -81,16 +81,25 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 		scratch: getBuffer(),
 	}
 	defer putBuffer(s.scratch)
-	g, working := errgroup.WithContext(ctx)
 	_, s.once = src.(Once)
+	err := converse(ctx, link, s.take, s.work)
+	s.scan.retire()
+	if err != nil {
+		return nil, ended(ctx, err)
+	}
+	return &s.sum, nil
+}
+
+// work scans and runs.
+func (s *sender) work(ctx context.Context) error {
+	g, working := errgroup.WithContext(ctx)
 	unwatch := func() bool { return true }
-	if st, ok := src.(interface{ Stop(error) }); ok { // a Stream, perhaps wrapped
+	if st, ok := s.src.(interface{ Stop(error) }); ok { // a Stream, perhaps wrapped
 		unwatch = context.AfterFunc(working, func() { st.Stop(context.Cause(working)) })
 	}
 	for range s.scan.workers() {
 		g.Go(func() error { return s.scan.run(working) })
 	}
-	g.Go(func() error { return s.hear(working) })
 	g.Go(func() error {
 		err := s.run(working)
 		if err == nil {
@@ -98,12 +107,7 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 		}
 		return err
 	})
-	err := g.Wait()
-	s.scan.retire()
-	if err != nil {
-		return nil, ended(ctx, err)
-	}
-	return &s.sum, nil
+	return g.Wait()
 }
 
 // ended is the error of a transfer: the cause of the end of ctx, when it ended,

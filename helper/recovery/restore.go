@@ -104,7 +104,10 @@ func (r *Restore) each(do func(*record) error) error {
 }
 
 // Close ends it.
-func (r *Restore) Close() error { return r.log.close() }
+func (r *Restore) Close() error {
+	r.dec.Release()
+	return r.log.close()
+}
 
 // Log is the file of the log.
 func (r *Restore) Log() string { return r.log.path }

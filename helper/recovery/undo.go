@@ -24,7 +24,7 @@ type Undo struct {
 	old []byte // what is read of the target
 	pay []byte // of one record
 
-	held []byte // of all writes that wait, one behind the other
+	held []byte // of the writes that wait, one behind the other, since the last flush
 }
 
 // Earlier is what Begin has found of a transfer that was interrupted.

@@ -3,6 +3,7 @@ package recovery
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -250,5 +251,53 @@ func TestFind_Closes(t *testing.T) {
 		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); to == path {
 			t.Errorf("descriptor %s is still open", fd.Name())
 		}
+	}
+}
+
+// Of a range that was given up, what waited is never written; what the next one writes is, in groups and with writes that
+// share pages, and an undo leads back over it.
+func TestKept_GivenUp(t *testing.T) {
+	const piece = block.ExtentSize - 1000
+	dir, old := t.TempDir(), make([]byte, 48<<20)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range old {
+		old[i] = byte(random.Uint32())
+	}
+	dev := memdev.FromBytes(old)
+	s := subjectOf(dev.Size())
+	u, _, err := Begin(t.Context(), dir, s, Token{1}, dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(k *Kept, off int64, b []byte) {
+		t.Helper()
+		if n, err := k.WriteAt(b, off); n != len(b) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	given := u.Keep(dev)
+	for i := range int64(7) {
+		write(given, i<<20, bytes.Repeat([]byte{7}, block.ExtentSize))
+	}
+	k, want := u.Keep(dev), bytes.Clone(old)
+	for i := range int64(40) {
+		off, b := i<<20+512, bytes.Repeat([]byte{byte(i)}, piece)
+		write(k, off, b)
+		write(k, off+piece, b[:100])
+		copy(want[off:], b)
+		copy(want[off+piece:], b[:100])
+	}
+	if err := k.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(dev.Bytes(), want) {
+		t.Error("the target has other bytes than were written")
+	}
+	if err := u.End(dev.Size()); err != nil {
+		t.Fatal(err)
+	}
+	u.Close()
+	if err := back(t, dir, s, dev); err != nil || !bytes.Equal(dev.Bytes(), old) {
+		t.Errorf("the undo does not lead back: %v", err)
 	}
 }

@@ -45,9 +45,13 @@ func init() {
 	bulkPool.New = func() any { return &buffer{make([]byte, MaxBulk), &bulkPool} }
 }
 
-// smallPayload is a size below which a bulk frame is read into a control
-// buffer: scattered changes come as many small patches.
-const smallPayload = MaxControl
+// isLarge tells whether a payload of n bytes takes a buffer of MaxBulk. Bulk frames up to
+// MaxControl do not: scattered changes come as many small patches.
+func isLarge(n int) bool { return n > MaxControl }
+
+// Large tells whether f holds a megabyte, whatever its length: who keeps frames keeps few of
+// these.
+func (f *Frame) Large() bool { return isLarge(len(f.Payload)) }
 
 // Reader reads frames from a byte stream. It is for one goroutine.
 type Reader struct {
@@ -71,7 +75,7 @@ func (r *Reader) Next() (Frame, error) {
 		return Frame{}, err
 	}
 	pool := &controlPool
-	if n > smallPayload {
+	if isLarge(n) {
 		pool = &bulkPool
 	}
 	buf := pool.Get().(*buffer)
