@@ -325,3 +325,11 @@ func TestNewSession_Cancel(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The transfers of one caller have one encoder.
+func TestSession_Encoder(t *testing.T) {
+	s := new(Session)
+	if s.encoder() != s.encoder() {
+		t.Error("each transfer has an encoder of its own")
+	}
+}
