@@ -329,7 +329,8 @@ func TestNewSession_Cancel(t *testing.T) {
 // The transfers of one caller have one encoder.
 func TestSession_Encoder(t *testing.T) {
 	s := new(Session)
-	if s.encoder() != s.encoder() {
+	first := s.encoder()
+	if s.encoder() != first {
 		t.Error("each transfer has an encoder of its own")
 	}
 }
