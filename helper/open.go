@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/delta"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/device"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
@@ -106,7 +107,7 @@ func (s *session) closeObject(r *request) error {
 		return err
 	}
 	o, writing := s.open, s.writing
-	s.open, s.writing, s.salvage, s.squeeze = nil, false, nil, nil
+	s.open, s.writing, s.salvage, s.squeeze = nil, false, nil, compress.Encoder{}
 	defer s.release()
 	defer s.dropUndo()
 	defer s.dropSpool(true)
@@ -195,7 +196,7 @@ func (s *session) send(r *request) error {
 	if m.Compare {
 		sum, err = delta.CompareSend(r.ctx, r, s.source(), m.Range(), m.Window)
 	} else {
-		sum, err = delta.Send(r.ctx, r, s.source(), m.Range(), m.Window, s.encoder(m.Compress))
+		sum, err = delta.Send(r.ctx, r, s.source(), m.Range(), m.Window, s.squeeze.Begin(m.Compress))
 	}
 	if err != nil {
 		return err

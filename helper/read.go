@@ -46,7 +46,7 @@ func (s *session) readRange(r *request) error {
 			return err
 		}
 	}
-	rr := &rangeReader{o: o, r: r, credit: m.Window, squeeze: s.encoder(m.Compress)}
+	rr := &rangeReader{o: o, r: r, credit: m.Window, squeeze: s.squeeze.Begin(m.Compress)}
 	buf := make([]byte, min(readChunk, m.Length))
 	read := func(b []byte, off int64) error { return readChunkOf(o, b, off) }
 	if s.salvage != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/rclone-blockdev/rclone-blockdev/fstests/edges"
@@ -174,4 +175,27 @@ func TestServe_HashProgress(t *testing.T) {
 	}
 	c.usable()
 	c.hangUp()
+}
+
+// The requests on one object compress with the memory of the first.
+func TestServe_ReadsCompressedAgain(t *testing.T) {
+	const runs = 40
+	want := bytes.Repeat([]byte("the quick brown fox jumps over the lazy dog\n"), readChunk/44)
+	c := connect(t, Policy{})
+	c.call(openRead(file(t, "image", want)), new(wire.Opened))
+	var before, after runtime.MemStats
+	for i := range 1 + runs {
+		if i == 1 {
+			runtime.ReadMemStats(&before)
+		}
+		c.send(&wire.Read{Length: int64(len(want)), Window: 1 << 40, Compress: wire.CompressZstd})
+		frames, err := c.end()
+		if err != nil || len(frames) != 1 || len(frames[0].Payload) > len(want)/10 {
+			t.Fatal(len(frames), err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / runs; each > 2*readChunk { // one buffer is of each request
+		t.Errorf("a request allocates %d bytes", each)
+	}
 }

@@ -44,20 +44,10 @@ type session struct {
 	received   bool              // Receive has come since Open; owned by handle
 	witness    *witness.Witness  // of open, nil for none; owned by handle
 
-	squeeze *compress.Encoder // of what is open, to the client, nil before the first request; owned by handle
+	squeeze compress.Encoder // of what is open, to the client; owned by handle
 
 	prepared *prepared   // of Prepare; owned by handle
 	original device.Info // of what a snapshot that is open was taken of; owned by handle
-}
-
-// encoder is that of the session, for a request.
-func (s *session) encoder(mode wire.Compression) *compress.Encoder {
-	if s.squeeze == nil {
-		s.squeeze = compress.NewEncoder(mode)
-	} else {
-		s.squeeze.Begin(mode)
-	}
-	return s.squeeze
 }
 
 // request is a request and the frames that belong to it.

@@ -299,11 +299,3 @@ func TestSession_Limits(t *testing.T) {
 		t.Errorf("docs/protocol.md does not say: %s", want)
 	}
 }
-
-// The requests on one object have one encoder, whatever their modes: its memory is used again.
-func TestSession_Encoder(t *testing.T) {
-	s := &session{}
-	if s.encoder(wire.CompressAuto) != s.encoder(wire.CompressZstd) {
-		t.Error("each request has an encoder of its own")
-	}
-}

@@ -3,7 +3,6 @@ package host
 import (
 	"github.com/rclone/rclone/fs"
 
-	"github.com/rclone-blockdev/rclone-blockdev/helper/compress"
 	"github.com/rclone-blockdev/rclone-blockdev/helper/wire"
 )
 
@@ -25,16 +24,6 @@ func (s *Session) compression() wire.Compression {
 		return wire.CompressOff
 	}
 	return wire.Compression(s.host.cfg.Compress)
-}
-
-// encoder is that of s, for a transfer whose source is in this process.
-func (s *Session) encoder() *compress.Encoder {
-	if s.squeeze == nil {
-		s.squeeze = compress.NewEncoder(s.compression())
-	} else {
-		s.squeeze.Begin(s.compression())
-	}
-	return s.squeeze
 }
 
 // compression is how data goes from src to dst. Nothing is gained where it never

@@ -168,7 +168,7 @@ func SendTo(ctx context.Context, src delta.Source, dst *Session, r block.Range) 
 	if held != nil {
 		link = tallied{dst, held}
 	}
-	sent, err := delta.Send(ctx, link, src, r, delta.Window, dst.encoder())
+	sent, err := delta.Send(ctx, link, src, r, delta.Window, dst.squeeze.Begin(dst.compression()))
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ type Session struct {
 	gaps  func([]wire.Gap)                                  // of OnGaps; owned by the caller
 	share uint8                                             // of ShareProcessors; owned by the caller
 
-	squeeze *compress.Encoder // of what this process sends itself, nil before the first transfer; owned by the caller
+	squeeze compress.Encoder // of what this process sends itself; owned by the caller
 
 	mu      sync.Mutex
 	lost    error // why the stream ended; hold mu
@@ -338,7 +338,7 @@ func concluded(err error) bool {
 
 // Release gives the session back to its host. What is open is left as it is.
 func (s *Session) Release() {
-	s.moved, s.mark, s.keep, s.gaps, s.share, s.squeeze = nil, nil, nil, nil, 0, nil
+	s.moved, s.mark, s.keep, s.gaps, s.share, s.squeeze = nil, nil, nil, nil, 0, compress.Encoder{}
 	s.host.release(s)
 }
 

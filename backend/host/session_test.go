@@ -325,12 +325,3 @@ func TestNewSession_Cancel(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-// The transfers of one caller have one encoder.
-func TestSession_Encoder(t *testing.T) {
-	s := new(Session)
-	first := s.encoder()
-	if s.encoder() != first {
-		t.Error("each transfer has an encoder of its own")
-	}
-}

@@ -6,7 +6,6 @@ package compress
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -25,7 +24,8 @@ const (
 )
 
 // Encoder compresses the frames of one transfer after the other: a disk is copied in many,
-// and each has the memory of the one before, some 4 MB. It is for one goroutine.
+// and each has the memory of the one before, some 4 MB. It is for one goroutine, and Begin
+// comes first.
 type Encoder struct {
 	mode wire.Compression
 	line line
@@ -33,12 +33,15 @@ type Encoder struct {
 	buf  []byte
 }
 
-// NewEncoder makes an Encoder. Whatever the mode, a frame that does not get
-// smaller is left as it is.
-func NewEncoder(mode wire.Compression) *Encoder { return &Encoder{mode: mode, line: newLine()} }
+// NewEncoder makes an Encoder for one transfer.
+func NewEncoder(mode wire.Compression) *Encoder { return new(Encoder).Begin(mode) }
 
-// Begin begins another transfer, of which nothing is known yet.
-func (e *Encoder) Begin(mode wire.Compression) { e.mode, e.line = mode, newLine() }
+// Begin begins a transfer, of which nothing is known yet, and returns e. Whatever the mode,
+// a frame that does not get smaller is left as it is.
+func (e *Encoder) Begin(mode wire.Compression) *Encoder {
+	e.mode, e.line = mode, newLine()
+	return e
+}
 
 // Encode returns data as it should be sent. The result is valid until the next
 // call. Wrote should follow.
@@ -103,11 +106,6 @@ type Decoder struct {
 	buf  *[]byte       // taken when it is first needed
 }
 
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, block.ExtentSize)
-	return &b
-}}
-
 // ErrCorrupted means that bytes do not decode to what they should.
 var ErrCorrupted = errors.New("compressed data is damaged")
 
@@ -119,7 +117,7 @@ func (d *Decoder) Decode(enc wire.Encoding, data []byte, limit int) ([]byte, err
 		return data, nil
 	}
 	if d.buf == nil {
-		d.buf = buffers.Get().(*[]byte)
+		d.buf = block.GetBuffer()
 	}
 	var out []byte
 	var err error
@@ -153,7 +151,7 @@ func (d *Decoder) Decode(enc wire.Encoding, data []byte, limit int) ([]byte, err
 // Release gives the memory back. What Decode returned is not valid any more; the Decoder is.
 func (d *Decoder) Release() {
 	if d.buf != nil {
-		buffers.Put(d.buf)
+		block.PutBuffer(d.buf)
 		d.buf = nil
 	}
 }

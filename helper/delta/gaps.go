@@ -57,8 +57,8 @@ func (rc *receiver) takeGaps(m *wire.Gaps) error {
 	if e.hole { // zeros, as the gaps
 		return rc.sendBlocks(e)
 	}
-	buf := getBuffer()
-	defer putBuffer(buf)
+	buf := block.GetBuffer()
+	defer block.PutBuffer(buf)
 	if err := rc.scan.read(e, *buf); err != nil {
 		return err
 	}

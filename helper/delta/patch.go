@@ -62,8 +62,8 @@ func (s *sender) sendPatch(e *extent, a against) error {
 // a source that has changed meanwhile has another digest now, and that one counts.
 func (s *sender) resend(e *extent) error {
 	if e.data == nil {
-		buf := getBuffer() // beyond Hold: this is rare
-		defer putBuffer(buf)
+		buf := block.GetBuffer() // beyond Hold: this is rare
+		defer block.PutBuffer(buf)
 		if err := s.scan.read(e, *buf); err != nil {
 			return err
 		}

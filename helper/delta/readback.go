@@ -54,8 +54,8 @@ func (rc *receiver) note(e *extent, what verify) {
 
 // readBack reads what was noted, after the sync.
 func (rc *receiver) readBack(ctx context.Context) error {
-	buf := getBuffer()
-	defer putBuffer(buf)
+	buf := block.GetBuffer()
+	defer block.PutBuffer(buf)
 	digests := getSums(rc.r.BlockSize)
 	defer putSums(digests)
 	slices.SortFunc(rc.written, func(a, b written) int { return cmp.Compare(a.index, b.index) })
@@ -149,8 +149,8 @@ func (s *sender) sendAgain(i int64) error {
 	}
 	e.sums = getSums(s.r.BlockSize)
 	defer putSums(e.sums)
-	buf := getBuffer()
-	defer putBuffer(buf)
+	buf := block.GetBuffer()
+	defer block.PutBuffer(buf)
 	if err := s.scan.read(e, *buf); err != nil {
 		return err
 	}

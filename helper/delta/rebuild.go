@@ -64,7 +64,7 @@ func (b *Rebuilder) Read(p []byte) (int, error) {
 			return 0, nil
 		}
 		if b.now.buf != nil {
-			putBuffer(b.now.buf)
+			block.PutBuffer(b.now.buf)
 		}
 		var ok bool
 		if b.now, ok = <-b.out; !ok {
@@ -106,7 +106,7 @@ func (b *Rebuilder) ReadAt(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("the reference: %w", err)
 	}
 	clear(p[n:])
-	buf := getBuffer()
+	buf := block.GetBuffer()
 	copy(*buf, p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +121,7 @@ func (b *Rebuilder) at(off int64) []byte {
 	defer b.mu.Unlock()
 	buf := b.held[start]
 	if buf == nil { // a hole of the reference
-		buf = getBuffer()
+		buf = block.GetBuffer()
 		clear(*buf)
 		b.held[start] = buf
 	}

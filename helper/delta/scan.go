@@ -217,7 +217,7 @@ func (s *scanner) buffer(ctx context.Context, have *[]byte) (*[]byte, error) {
 	defer s.mu.Unlock()
 	last := len(s.bufs) - 1
 	if last < 0 {
-		return getBuffer(), nil
+		return block.GetBuffer(), nil
 	}
 	buf := s.bufs[last]
 	s.bufs = s.bufs[:last]
@@ -358,18 +358,13 @@ func (s *scanner) retire() {
 		}
 	}
 	for _, buf := range s.bufs {
-		putBuffer(buf)
+		block.PutBuffer(buf)
 	}
 }
 
 // extents keeps extents between two ranges: a disk has many, and what they take
 // would be cleared and collected for each.
 var extents = sync.Pool{New: func() any { return new(extent) }}
-
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, block.ExtentSize)
-	return &b
-}}
 
 // sums is memory for the digests of the blocks of an extent.
 type sums struct {
@@ -388,6 +383,3 @@ func getSums(blockSize int) *sums {
 }
 
 func putSums(m *sums) { sumsPool.Put(m) }
-
-func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
-func putBuffer(b *[]byte) { buffers.Put(b) }

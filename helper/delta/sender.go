@@ -78,9 +78,9 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 		known:  make([]*extent, window),
 		wake:   make(chan struct{}, 1), repaired: -1,
 		root:    block.NewRootHash(r),
-		scratch: getBuffer(),
+		scratch: block.GetBuffer(),
 	}
-	defer putBuffer(s.scratch)
+	defer block.PutBuffer(s.scratch)
 	_, s.once = src.(Once)
 	err := converse(ctx, link, s.take, s.work)
 	s.scan.retire()
@@ -90,7 +90,7 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 	return &s.sum, nil
 }
 
-// work scans and runs.
+// work has the extents scanned, and run deal with them.
 func (s *sender) work(ctx context.Context) error {
 	g, working := errgroup.WithContext(ctx)
 	unwatch := func() bool { return true }
