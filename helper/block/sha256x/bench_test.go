@@ -58,9 +58,9 @@ func threadTime(b *testing.B) time.Duration {
 func BenchmarkSum(b *testing.B) {
 	names, digest := implementations(b)
 	for _, size := range []int{512, 4 << 10, 64 << 10} {
-		data := noise(48*4096, 1) // fits into a second-level cache
+		data := noise(64*4096, 1) // fits into a second-level cache
 		if size > 4<<10 {
-			data = noise(16*size, 1)
+			data = noise(32*size, 1)
 		}
 		dst := make([][Size]byte, len(data)/size)
 		for _, name := range names {

@@ -16,7 +16,7 @@ const Size = sha256.Size
 
 const (
 	chunkSize = 64 // bytes that one compression takes in
-	maxLanes  = 16
+	maxLanes  = 32
 
 	// maxChunks limits one call of a kernel, because the scheduler cannot
 	// interrupt assembly: 16 KiB of each block, 0.1 ms or less.

@@ -5,19 +5,24 @@ package sha256x
 // compressSHANI2 goes on with the digests of two blocks. It needs SHA, SSSE3 and SSE4.1.
 //
 //go:noescape
-func compressSHANI2(state *[128]uint32, blocks *[16]*byte, chunks int)
+func compressSHANI2(state *[256]uint32, blocks *[32]*byte, chunks int)
 
 // compressSHANI4 goes on with the digests of four blocks. It needs SHA, AVX512VL and AVX512BW.
 //
 //go:noescape
-func compressSHANI4(state *[128]uint32, blocks *[16]*byte, chunks int)
+func compressSHANI4(state *[256]uint32, blocks *[32]*byte, chunks int)
 
 // compressAVX2 goes on with the digests of eight blocks. It needs AVX2.
 //
 //go:noescape
-func compressAVX2(state *[128]uint32, blocks *[16]*byte, chunks int)
+func compressAVX2(state *[256]uint32, blocks *[32]*byte, chunks int)
 
 // compressAVX512 goes on with the digests of sixteen blocks. It needs AVX512F, AVX512VL and AVX512BW.
 //
 //go:noescape
-func compressAVX512(state *[128]uint32, blocks *[16]*byte, chunks int)
+func compressAVX512(state *[256]uint32, blocks *[32]*byte, chunks int)
+
+// compressAVX512Pair goes on with the digests of 32 blocks. It needs AVX512F, AVX512VL and AVX512BW.
+//
+//go:noescape
+func compressAVX512Pair(state *[256]uint32, blocks *[32]*byte, chunks int)

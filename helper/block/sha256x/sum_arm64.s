@@ -66,7 +66,7 @@ GLOBL roundConstants<>(SB), NOPTR|RODATA, $256
 	SHA256SU1	p3.S4, p2.S4, p0.S4 \
 	SHA256SU1	q3.S4, q2.S4, q0.S4
 
-// func compressSHA2(state *[128]uint32, blocks *[16]*byte, chunks int)
+// func compressSHA2(state *[256]uint32, blocks *[32]*byte, chunks int)
 TEXT ·compressSHA2(SB), NOSPLIT, $0-24
 	MOVD	state+0(FP), R0
 	MOVD	blocks+8(FP), R1

@@ -36,7 +36,12 @@ func lanesAVX2() {
 	k.loop(func() {
 		e.transpose()
 		VPXOR(e.vars[1], e.vars[2], e.bc)
-		k.rounds(e.round, e.extend)
+		k.rounds(func(t int, constant Mem, last bool) {
+			e.round(t, constant)
+			if !last {
+				e.extend(t)
+			}
+		})
 		for i, r := range e.vars {
 			VPADDD(k.state.Offset(32*i), r, r)
 			VMOVDQU(r, k.state.Offset(32*i))

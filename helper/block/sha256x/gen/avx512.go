@@ -40,7 +40,12 @@ func lanesAVX512() {
 	}
 	k.loop(func() {
 		s.transpose(order)
-		k.rounds(s.round, s.extend)
+		k.rounds(func(t int, constant Mem, last bool) {
+			s.round(t, constant)
+			if !last {
+				s.extend(t)
+			}
+		})
 		for i, r := range s.vars {
 			VPADDD(k.state.Offset(64*i), r, r)
 			VMOVDQU32(r, k.state.Offset(64*i))
@@ -52,52 +57,83 @@ func lanesAVX512() {
 
 // transpose loads the 16 words of the chunk of each block and puts the same word of
 // all blocks side by side: first within the quarters of a register, then the quarters
-// of four registers. Each chunk is loaded by one instruction: blocks of 4 KiB drive
-// each other's out of the first cache, which has room for twelve.
+// of four registers.
 func (s *sixteen) transpose(order VecPhysical) {
-	block := GP64()
-	for lane, r := range s.words {
-		MOVQ(s.pointer(lane), block)
-		VMOVDQU32(Mem{Base: block, Index: s.at, Scale: 1}, r)
-		VPSHUFB(order, r, r)
-	}
-	mix := s.tmp[:4]
+	mix := [4]VecPhysical(s.tmp[:4])
 	for four := range 4 {
-		row := s.words[4*four:][:4]
-		VPUNPCKLDQ(row[1], row[0], mix[0])
-		VPUNPCKHDQ(row[1], row[0], mix[1])
-		VPUNPCKLDQ(row[3], row[2], mix[2])
-		VPUNPCKHDQ(row[3], row[2], mix[3])
-		VPUNPCKLQDQ(mix[2], mix[0], row[0])
-		VPUNPCKHQDQ(mix[2], mix[0], row[1])
-		VPUNPCKLQDQ(mix[3], mix[1], row[2])
-		VPUNPCKHQDQ(mix[3], mix[1], row[3])
+		row := [4]VecPhysical(s.words[4*four:])
+		s.loadFour(4*four, s.at, row, order)
+		interleave(row, mix)
 	}
-	const lower, upper, even, odd = U8(0x44), U8(0xee), U8(0x88), U8(0xdd)
 	for j := range 4 {
 		row := [4]VecPhysical{s.words[j], s.words[4+j], s.words[8+j], s.words[12+j]}
-		VSHUFI32X4(lower, row[1], row[0], mix[0])
-		VSHUFI32X4(lower, row[3], row[2], mix[1])
-		VSHUFI32X4(upper, row[1], row[0], mix[2])
-		VSHUFI32X4(upper, row[3], row[2], mix[3])
-		VSHUFI32X4(even, mix[1], mix[0], row[0])
-		VSHUFI32X4(odd, mix[1], mix[0], row[1])
-		VSHUFI32X4(even, mix[3], mix[2], row[2])
-		VSHUFI32X4(odd, mix[3], mix[2], row[3])
+		exchange(row, row[1], row[3], mix)
 	}
 }
 
-// rotations stores in tmp[0] the exclusive or of x turned right by three counts;
-// with shift, the last of them is a shift. It uses tmp[0] to tmp[2].
-func (s *sixteen) rotations(x VecPhysical, r1, r2, r3 int, shift bool) {
-	VPRORD(U8(r1), x, s.tmp[0])
-	VPRORD(U8(r2), x, s.tmp[1])
-	if shift {
-		VPSRLD(U8(r3), x, s.tmp[2])
-	} else {
-		VPRORD(U8(r3), x, s.tmp[2])
+// loadFour loads the chunks at an offset of four blocks, in the order of words. Each chunk
+// is loaded by one instruction: blocks of 4 KiB drive each other's out of the first cache,
+// which has room for twelve.
+func (k *kernel) loadFour(lane int, offset Register, row [4]VecPhysical, order VecPhysical) {
+	block := GP64()
+	for i, r := range row {
+		MOVQ(k.pointer(lane+i), block)
+		VMOVDQU32(Mem{Base: block, Index: offset, Scale: 1}, r)
+		VPSHUFB(order, r, r)
 	}
-	VPTERNLOGD(parity, s.tmp[1], s.tmp[2], s.tmp[0])
+}
+
+// interleave puts the same word of four registers side by side, in each quarter: row[i]
+// has word i of every quarter of all four. It uses mix.
+func interleave(row, mix [4]VecPhysical) {
+	VPUNPCKLDQ(row[1], row[0], mix[0])
+	VPUNPCKHDQ(row[1], row[0], mix[1])
+	VPUNPCKLDQ(row[3], row[2], mix[2])
+	VPUNPCKHDQ(row[3], row[2], mix[3])
+	VPUNPCKLQDQ(mix[2], mix[0], row[0])
+	VPUNPCKHQDQ(mix[2], mix[0], row[1])
+	VPUNPCKLQDQ(mix[3], mix[1], row[2])
+	VPUNPCKHQDQ(mix[3], mix[1], row[3])
+}
+
+// exchange gives row[i] the quarters i of all four: those of row[0], second, row[2] and
+// fourth, which may be in memory. It uses mix.
+func exchange(row [4]VecPhysical, second, fourth Op, mix [4]VecPhysical) {
+	const lower, upper, even, odd = U8(0x44), U8(0xee), U8(0x88), U8(0xdd)
+	VSHUFI32X4(lower, second, row[0], mix[0])
+	VSHUFI32X4(lower, fourth, row[2], mix[1])
+	VSHUFI32X4(upper, second, row[0], mix[2])
+	VSHUFI32X4(upper, fourth, row[2], mix[3])
+	VSHUFI32X4(even, mix[1], mix[0], row[0])
+	VSHUFI32X4(odd, mix[1], mix[0], row[1])
+	VSHUFI32X4(even, mix[3], mix[2], row[2])
+	VSHUFI32X4(odd, mix[3], mix[2], row[3])
+}
+
+// Sums of FIPS 180-4, section 4.1.2: the exclusive or of a word turned right by three
+// counts, or, for those of the schedule, turned twice and shifted once.
+type turns struct {
+	by    [3]int
+	shift bool // the third is a shift
+}
+
+var (
+	sum0    = turns{by: [3]int{2, 13, 22}}
+	sum1    = turns{by: [3]int{6, 11, 25}}
+	extend0 = turns{by: [3]int{7, 18, 3}, shift: true}
+	extend1 = turns{by: [3]int{17, 19, 10}, shift: true}
+)
+
+// of stores the sum of x in tmp[0]. It uses the first three of tmp.
+func (n turns) of(x VecPhysical, tmp []VecPhysical) {
+	VPRORD(U8(n.by[0]), x, tmp[0])
+	VPRORD(U8(n.by[1]), x, tmp[1])
+	if n.shift {
+		VPSRLD(U8(n.by[2]), x, tmp[2])
+	} else {
+		VPRORD(U8(n.by[2]), x, tmp[2])
+	}
+	VPTERNLOGD(parity, tmp[1], tmp[2], tmp[0])
 }
 
 // round is round t of 16; constant is its own of the 64. The new e, which the next round
@@ -114,13 +150,13 @@ func (s *sixteen) round(t int, constant Mem) {
 	VMOVDQA32(e, pick)
 	VPTERNLOGD(choose, g, f, pick)
 	VPADDD(pick, h, h)
-	s.rotations(e, 6, 11, 25, false)
+	sum1.of(e, s.tmp[:])
 	VPADDD(s.tmp[0], h, h)
 	VPSUBD(d, h, d)
 	VMOVDQA32(a, pick)
 	VPTERNLOGD(majority, c, b, pick)
 	VPADDD(pick, d, d)
-	s.rotations(a, 2, 13, 22, false)
+	sum0.of(a, s.tmp[:])
 	VPADDD(s.tmp[0], d, d)
 }
 
@@ -128,8 +164,8 @@ func (s *sixteen) round(t int, constant Mem) {
 func (s *sixteen) extend(t int) {
 	w := func(i int) VecPhysical { return s.words[(t+i)%16] }
 	VPADDD(w(9), w(0), w(0))
-	s.rotations(w(1), 7, 18, 3, true)
+	extend0.of(w(1), s.tmp[:])
 	VPADDD(s.tmp[0], w(0), w(0))
-	s.rotations(w(14), 17, 19, 10, true)
+	extend1.of(w(14), s.tmp[:])
 	VPADDD(s.tmp[0], w(0), w(0))
 }

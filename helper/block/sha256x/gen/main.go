@@ -48,6 +48,7 @@ func main() {
 	interleavedVL()
 	lanesAVX2()
 	lanesAVX512()
+	pairAVX512()
 	Generate()
 }
 
@@ -62,7 +63,7 @@ type kernel struct {
 
 // begin declares a function and loads its arguments.
 func begin(name, doc string, lanes int) *kernel {
-	TEXT(name, 4, "func(state *[128]uint32, blocks *[16]*byte, chunks int)") // NOSPLIT
+	TEXT(name, 0, "func(state *[256]uint32, blocks *[32]*byte, chunks int)")
 	Doc(doc)
 	Pragma("noescape")
 	k := &kernel{lanes: lanes}
@@ -89,21 +90,21 @@ func (k *kernel) data(lane, offset int) Mem {
 }
 
 // rounds does the 64 rounds of a chunk by those of 16 words: round takes one word and
-// its constant in, extend replaces it by the one that comes 16 later.
-func (k *kernel) rounds(round func(t int, constant Mem), extend func(t int)) {
+// its constant in, and unless they are the last 16, replaces it by the one that comes
+// 16 later.
+func (k *kernel) rounds(round func(t int, constant Mem, last bool)) {
 	constants, times := GP64(), GP64()
 	LEAQ(table, constants)
 	MOVQ(U32(3), times)
 	Label("rounds")
 	for t := range 16 {
-		round(t, Mem{Base: constants, Disp: 4 * t})
-		extend(t)
+		round(t, Mem{Base: constants, Disp: 4 * t}, false)
 	}
 	ADDQ(U8(64), constants)
 	DECQ(times)
 	JNZ(LabelRef("rounds"))
 	for t := range 16 {
-		round(t, Mem{Base: constants, Disp: 4 * t})
+		round(t, Mem{Base: constants, Disp: 4 * t}, true)
 	}
 }
 
