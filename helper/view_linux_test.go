@@ -19,7 +19,7 @@ type mapped struct {
 	seen atomic.Int64 // bytes
 }
 
-func (m *mapped) View(off int64, n int, use func(data []byte)) bool {
+func (m *mapped) View(off int64, n int, _ []byte, use func(part []byte)) bool {
 	ok := m.Mapped(off, n, use)
 	if ok {
 		m.seen.Add(int64(n))

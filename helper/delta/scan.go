@@ -22,6 +22,7 @@ type extent struct {
 	blocks []block.Digest // of each block, in sums; not set when zero
 	zero   bool           // all bytes are zero
 	hole   bool           // zero, and known without reading
+	added  int            // bytes whose blocks are digested
 	data   []byte         // content; not set when zero, when the scanner keeps none, or after forget
 
 	sums  *sums   // memory of blocks and short; not set for a hole
@@ -67,11 +68,12 @@ type scanner struct {
 	gaps  *Salvage // src when it may have gaps, else nil
 	view  Viewer   // src when its content may lie in memory, else nil
 	r     block.Range
-	keep  bool          // extents keep their data
-	free  chan *extent  // extents to fill; what is not free bounds the memory
-	sums  chan *sums    // memory for block digests, for the extents that are no holes; the same
-	room  chan struct{} // as often as data may be taken into memory yet
-	ready chan struct{} // scanned has changed
+	keep  bool             // extents keep their data
+	sends func(int64) bool // with keep: whether the data of an extent will be sent, as far as is known
+	free  chan *extent     // extents to fill; what is not free bounds the memory
+	sums  chan *sums       // memory for block digests, for the extents that are no holes; the same
+	room  chan struct{}    // as often as data may be taken into memory yet
+	ready chan struct{}    // scanned has changed
 
 	mu      sync.Mutex
 	bufs    []*[]byte // given back, the last one first: it is still in the processor's cache; hold mu
@@ -124,7 +126,7 @@ func (s *scanner) run(ctx context.Context) error {
 		}
 	}()
 	var e *extent
-	look := func(data []byte) { s.digest(e, data) }
+	look := func(part []byte) { s.add(e, part) }
 	for {
 		// Memory first: who has an extent can always go on, so the oldest one does.
 		var err error
@@ -154,7 +156,7 @@ func (s *scanner) run(ctx context.Context) error {
 			e.sums, spare = spare, nil
 			e.short = e.sums.short[:0]
 			// What was seen has no data: what differs of it is read, as after forget.
-			if !s.seen(e, look) {
+			if s.needed(e) || !s.seen(e, (*buf)[:max(viewed, s.r.BlockSize)], look) {
 				if err := s.read(e, *buf); err != nil {
 					return err
 				}
@@ -276,56 +278,6 @@ func (s *scanner) take(e *extent) (more bool, err error) {
 		e.setZero(s.r.BlockSize)
 	}
 	return true, nil
-}
-
-// seen digests e where it lies in memory, by look, if it does.
-func (s *scanner) seen(e *extent, look func([]byte)) bool {
-	return s.view != nil && s.view.View(e.offset, e.length, look)
-}
-
-// read fills e from the source.
-func (s *scanner) read(e *extent, buf []byte) error {
-	data := buf[:e.length]
-	if err := s.fill(e, data, e.offset); err != nil {
-		return err
-	}
-	s.digest(e, data)
-	return nil
-}
-
-// digest digests e, whose content is data.
-func (s *scanner) digest(e *extent, data []byte) {
-	if e.blocks = block.Scan(e.sums.blocks, data, s.r.BlockSize); e.blocks == nil {
-		e.setZero(s.r.BlockSize)
-		return
-	}
-	e.zero = false
-	e.digest = block.ExtentDigest(e.blocks)
-}
-
-// fill reads data of e at off. What is in a gap becomes zero.
-func (s *scanner) fill(e *extent, data []byte, off int64) (err error) {
-	if s.gaps != nil {
-		e.gaps, err = s.gaps.Fill(data, off, e.gaps)
-		return err
-	}
-	err = readFull(s.src, data, off)
-	clearGaps(data, off, e.gaps)
-	return err
-}
-
-func (e *extent) setZero(blockSize int) {
-	e.zero, e.blocks = true, nil
-	e.digest = block.ZeroExtent(e.length, blockSize)
-}
-
-// blockDigests returns the digests of all blocks; those of a zero extent are put into
-// room, which must be enough.
-func (e *extent) blockDigests(room []block.Digest, blockSize int) []block.Digest {
-	if e.zero {
-		return block.ZeroDigests(room, e.length, blockSize)
-	}
-	return e.blocks
 }
 
 // forget gives the data of e back, to be read again if it is needed.

@@ -82,6 +82,9 @@ func send(ctx context.Context, link Link, src Source, r block.Range, window int6
 	}
 	defer block.PutBuffer(s.scratch)
 	_, s.once = src.(Once)
+	if !dry {
+		s.scan.sends = s.missing
+	}
 	err := converse(ctx, link, s.take, s.work)
 	s.scan.retire()
 	if err != nil {
@@ -174,6 +177,13 @@ func (s *sender) digest(i int64) (block.Digest, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.theirs[i%s.window], i < s.heard
+}
+
+// missing tells whether the receiver has said that it has nothing but zeros in extent i.
+func (s *sender) missing(i int64) bool {
+	theirs, ok := s.digest(i)
+	_, length := s.r.Extent(i)
+	return ok && theirs == block.ZeroExtent(length, s.r.BlockSize)
 }
 
 // idle tells whether all extents are settled.

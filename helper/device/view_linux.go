@@ -20,12 +20,35 @@ var mapping = mapsQuicker(cpuid.CPU.VendorID, cpuid.CPU.Family)
 // of the time that it takes from memory (BenchmarkView).
 func mapsQuicker(maker cpuid.Vendor, family int) bool { return maker != cpuid.AMD || family < 0x1a }
 
-// View is Mapped where that is quicker than ReadAt, and else reports false.
-func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) {
-	return mapping && o.Mapped(off, n, use)
+// View calls use with the n bytes at off, which are in the page cache: where they lie, or
+// where that is quicker, copied to room, as many as fit, one part after the other. It
+// reports false when not all of them are there, or when not all of them could be seen:
+// ReadAt tells then what is wrong. They may change while use looks at them, when somebody
+// writes to the file.
+func (o *Object) View(off int64, n int, room []byte, use func(part []byte)) (seen bool) {
+	if mapping {
+		return o.Mapped(off, n, use)
+	}
+	return o.copied(off, n, room, use)
 }
 
-// Mapped calls use with the n bytes at off where they lie in the page cache, which
+// copied is View by copies. What is not there is left to ReadAt, which has the disk asked
+// for more at once.
+func (o *Object) copied(off int64, n int, room []byte, use func(part []byte)) (seen bool) {
+	if o.info.Kind != File || n == 0 || int64(n) > o.size-off || !inMemory(o.f) && !allCached(o.f, off, n) {
+		return false
+	}
+	for end := off + int64(n); off < end; off += int64(len(room)) {
+		room = room[:min(int64(len(room)), end-off)]
+		if _, err := o.ReadAt(room, off); err != nil {
+			return false
+		}
+		use(room)
+	}
+	return true
+}
+
+// Mapped is View of whole pages where they lie, which
 // spares copying them. They may change while use looks at them, when somebody writes
 // to the file.
 //
@@ -59,25 +82,33 @@ func (o *Object) Mapped(off int64, n int, use func(data []byte)) (seen bool) {
 
 // mapCached maps bytes of f that are all in the page cache, nil when they are not:
 // touching a page that is not there would read it without reading ahead, and take
-// memory for a hole in a file system that lives there. Kernels before Linux 6.5 do
-// not tell.
+// memory for a hole in a file system that lives there.
 func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
+	if !allCached(f, off, n) {
+		return nil, nil
+	}
 	err = withFD(f, func(fd uintptr) error {
-		var stat unix.Cachestat_t
-		err := unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
-		if err != nil || stat.Cache != uint64(n/os.Getpagesize()) {
-			return err
-		}
 		m, err = unix.Mmap(int(fd), off, n, unix.PROT_READ, unix.MAP_SHARED)
 		return err
 	})
-	if err == nil && m != nil {
+	if err == nil {
 		if err = present(m); err != nil {
 			_ = unix.Munmap(m)
 			m = nil
 		}
 	}
 	return m, err
+}
+
+// allCached tells whether the n bytes of f at off, a page's, are in the page cache. Kernels
+// before Linux 6.5 do not tell.
+func allCached(f *os.File, off int64, n int) bool {
+	page := os.Getpagesize()
+	var stat unix.Cachestat_t
+	err := withFD(f, func(fd uintptr) error {
+		return unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
+	})
+	return err == nil && stat.Cache == uint64((n+page-1)/page)
 }
 
 // faultAround is how many bytes of a file the kernel maps when one of them is asked for

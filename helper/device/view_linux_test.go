@@ -30,7 +30,7 @@ func openCached(t *testing.T, path string, size int) (o *Object, content []byte,
 	}
 	t.Cleanup(func() { o.Close() })
 	told = !errors.Is(cachedByStat(o.f, 0, new(regionCache)), unix.ENOSYS)
-	if seen := o.Mapped(0, size, func([]byte) {}); seen != told {
+	if seen := o.Mapped(0, size/4096*4096, func([]byte) {}); seen != told {
 		t.Fatalf("seen: %v, and the kernel tells what is cached: %v", seen, told)
 	}
 	return o, content, told
@@ -235,14 +235,61 @@ func TestMapsQuicker(t *testing.T) {
 	}
 }
 
-// Where copying is quicker nothing is mapped, though it could be.
+// Where copying is quicker, the same is seen part by part.
 func TestView_Quicker(t *testing.T) {
-	const size = mib
-	o, _, told := openCached(t, filepath.Join(tmpfs(t), "disk.img"), size)
+	const size = mib + 5008
 	defer func(was bool) { mapping = was }(mapping)
-	for _, mapping = range []bool{true, false} {
-		if seen := o.View(0, size, func([]byte) {}); seen != (mapping && told) {
-			t.Errorf("mapping is quicker: %v; seen: %v", mapping, seen)
+	for name, dir := range map[string]string{"in memory": tmpfs(t), "on a disk": t.TempDir()} {
+		o, content, told := openCached(t, filepath.Join(dir, "disk.img"), size)
+		for _, mapping = range []bool{true, false} {
+			for _, n := range []int{mib, size} {
+				var got []byte
+				parts := 0
+				room := make([]byte, mib/4)
+				seen := o.View(0, n, room, func(part []byte) { got, parts = append(got, part...), parts+1 })
+				want := told && (!mapping || n == mib) || !mapping && name == "in memory"
+				if seen != want || seen && (!bytes.Equal(got, content[:n]) || parts != map[bool]int{true: 1, false: (n + len(room) - 1) / len(room)}[mapping]) {
+					t.Errorf("%s, mapping is quicker: %v: %d bytes: seen: %v, %d bytes in %d parts", name, mapping, n, seen, len(got), parts)
+				}
+			}
 		}
+		mapping = false
+		if o.View(mib, mib, make([]byte, mib), func([]byte) {}) {
+			t.Errorf("%s: seen beyond the end", name)
+		}
+	}
+}
+
+// What is not cached is not seen by copies either: ReadAt has the disk asked for more at once.
+func TestView_QuickerUncached(t *testing.T) {
+	defer func(was bool) { mapping = was }(mapping)
+	mapping = false
+	o, _, told := openCached(t, filepath.Join(t.TempDir(), "disk.img"), 8*mib)
+	if err := errors.Join(unix.Fsync(int(o.f.Fd())), unix.Fadvise(int(o.f.Fd()), 4*mib, 4*mib, unix.FADV_DONTNEED)); err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	if o.View(3*mib, 2*mib, make([]byte, mib), func([]byte) { looks++ }) || looks != 0 {
+		t.Errorf("seen, in %d parts, though the half is not cached", looks)
+	}
+	if seen := o.View(0, mib, make([]byte, mib), func([]byte) { looks++ }); seen != told {
+		t.Errorf("the half that is cached: seen: %v, and the kernel tells what is cached: %v", seen, told)
+	}
+}
+
+// A file that is cut while it is looked at is not seen, by copies either.
+func TestView_QuickerCut(t *testing.T) {
+	defer func(was bool) { mapping = was }(mapping)
+	mapping = false
+	path := filepath.Join(tmpfs(t), "disk.img")
+	o, _, _ := openCached(t, path, 2*mib)
+	looks := 0
+	if o.View(0, 2*mib, make([]byte, mib), func([]byte) {
+		looks++
+		if err := os.Truncate(path, mib); err != nil {
+			t.Fatal(err)
+		}
+	}) || looks != 1 {
+		t.Errorf("seen after %d looks, though it was cut at the first", looks)
 	}
 }

@@ -3,4 +3,4 @@
 package device
 
 // View reports that nothing can be seen without reading it.
-func (o *Object) View(off int64, n int, use func(data []byte)) (seen bool) { return false }
+func (o *Object) View(off int64, n int, room []byte, use func(part []byte)) (seen bool) { return false }
