@@ -62,10 +62,11 @@ type Source interface {
 	Data(off, end int64) (start, stop int64, err error)
 }
 
-// Viewer is a Source whose content may lie in memory already. View calls use with the n
-// bytes at off, where they are or copied to room, part by part in order: each but the last
-// is as long as room, or there is one. Or it reports false, perhaps in the middle of it:
-// then they must be read. They may change under use, as what is read may change afterwards.
+// Viewer is a Source whose content may lie in memory already. View calls use with all of
+// the n bytes at off, where they are or copied to room, part by part in order: each but the
+// last is as long as room, which is whole blocks, or there is one. Or it reports false,
+// perhaps in the middle of it: then they must be read. They may change under use, as what is
+// read may change afterwards.
 type Viewer interface {
 	View(off int64, n int, room []byte, use func(part []byte)) bool
 }

@@ -2,20 +2,23 @@ package delta
 
 import "github.com/rclone-blockdev/rclone-blockdev/helper/block"
 
-// needed tells whether the data of e will be sent, as far as is known.
-func (s *scanner) needed(e *extent) bool { return s.sends != nil && s.sends(e.index) }
+// A Viewer copies partSize bytes at once, or partBlocks blocks where these are more. They
+// stay in the second-level cache of a core until they are hashed, which an extent would not,
+// and are as many as are hashed at once.
+const (
+	partSize   = 256 << 10
+	partBlocks = 32
+)
 
-// viewed is how many bytes a Viewer copies at once. They stay in the second-level cache of
-// a core until they are hashed; an extent would not.
-const viewed = 256 << 10
-
-// seen digests e where it lies in memory, by look, if it does. room is for copies of parts.
+// seen digests e where it lies in memory, by look, if it does and is not needed: as far as
+// is known nothing of it will be sent. room is for copies of parts.
 func (s *scanner) seen(e *extent, room []byte, look func(part []byte)) bool {
-	if s.view == nil {
+	if s.view == nil || s.sends != nil && s.sends(e.index) {
 		return false
 	}
 	e.added, e.zero = 0, true
-	if !s.view.View(e.offset, e.length, room, look) {
+	room = room[:min(len(room), max(partSize, partBlocks*s.r.BlockSize))]
+	if !s.view.View(e.offset, e.length, room, look) || e.added != e.length {
 		return false
 	}
 	s.complete(e)

@@ -156,7 +156,7 @@ func (s *scanner) run(ctx context.Context) error {
 			e.sums, spare = spare, nil
 			e.short = e.sums.short[:0]
 			// What was seen has no data: what differs of it is read, as after forget.
-			if s.needed(e) || !s.seen(e, (*buf)[:max(viewed, s.r.BlockSize)], look) {
+			if !s.seen(e, *buf, look) {
 				if err := s.read(e, *buf); err != nil {
 					return err
 				}

@@ -31,17 +31,33 @@ func inMemory(f *os.File) bool {
 	return err == nil && (magic == unix.TMPFS_MAGIC || magic == unix.RAMFS_MAGIC)
 }
 
-// cachedByStat asks for counts of pages, in Linux 6.5 or later: once when all of
-// the region is cached, or nothing.
+// keeps tells whether the n bytes at off were cached when they were first looked at, as far
+// as is known, and all of them still are.
+func (c *pageCache) keeps(f *os.File, off, n int64) bool {
+	c.beforeRead(f, off, n)
+	return c.holds(off, n) && (inMemory(f) || allCached(f, off, n))
+}
+
+// allCached tells whether the n bytes of f at off, a page's, are in the page cache.
+func allCached(f *os.File, off, n int64) bool {
+	page := int64(os.Getpagesize())
+	pages, err := countCached(f, off, n)
+	return err == nil && pages == uint64((n+page-1)/page)
+}
+
+// countCached counts the pages of n bytes of f that are in the page cache. Kernels before
+// Linux 6.5 cannot.
+func countCached(f *os.File, off, n int64) (pages uint64, err error) {
+	var stat unix.Cachestat_t
+	err = withFD(f, func(fd uintptr) error {
+		return unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
+	})
+	return stat.Cache, err
+}
+
+// cachedByStat counts pages: once when all of the region is cached, or nothing.
 func cachedByStat(f *os.File, off int64, r *regionCache) error {
-	count := func(off, n int64) (pages uint64, err error) {
-		var stat unix.Cachestat_t
-		err = withFD(f, func(fd uintptr) error {
-			return unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
-		})
-		return stat.Cache, err
-	}
-	pages, err := count(off, cacheRegion)
+	pages, err := countCached(f, off, cacheRegion)
 	if err != nil || pages == 0 {
 		return err
 	}
@@ -52,7 +68,7 @@ func cachedByStat(f *os.File, off int64, r *regionCache) error {
 		return nil
 	}
 	for i := range r {
-		pages, err := count(off+int64(i)*cacheUnit, cacheUnit)
+		pages, err := countCached(f, off+int64(i)*cacheUnit, cacheUnit)
 		if err != nil {
 			return err
 		}

@@ -32,10 +32,11 @@ func (o *Object) View(off int64, n int, room []byte, use func(part []byte)) (see
 	return o.copied(off, n, room, use)
 }
 
-// copied is View by copies. What is not there is left to ReadAt, which has the disk asked
-// for more at once.
+// copied is View by copies. What was not there at first is left to ReadAt, which has the
+// disk asked for more at once; so is what the kernel has read ahead since, and may drop again
+// before what differs of it is read.
 func (o *Object) copied(off int64, n int, room []byte, use func(part []byte)) (seen bool) {
-	if o.info.Kind != File || n == 0 || int64(n) > o.size-off || !inMemory(o.f) && !allCached(o.f, off, n) {
+	if o.info.Kind != File || n == 0 || int64(n) > o.size-off || !o.cache.keeps(o.f, off, int64(n)) {
 		return false
 	}
 	for end := off + int64(n); off < end; off += int64(len(room)) {
@@ -48,9 +49,8 @@ func (o *Object) copied(off int64, n int, room []byte, use func(part []byte)) (s
 	return true
 }
 
-// Mapped is View of whole pages where they lie, which
-// spares copying them. They may change while use looks at them, when somebody writes
-// to the file.
+// Mapped is View of whole pages where they lie, which spares copying them. They may change
+// while use looks at them, when somebody writes to the file.
 //
 // It reports false when not all of them are there, when the object is no file, and
 // when they got lost meanwhile: a file that is cut takes its pages along, and use
@@ -84,7 +84,7 @@ func (o *Object) Mapped(off int64, n int, use func(data []byte)) (seen bool) {
 // touching a page that is not there would read it without reading ahead, and take
 // memory for a hole in a file system that lives there.
 func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
-	if !allCached(f, off, n) {
+	if !allCached(f, off, int64(n)) {
 		return nil, nil
 	}
 	err = withFD(f, func(fd uintptr) error {
@@ -98,17 +98,6 @@ func mapCached(f *os.File, off int64, n int) (m []byte, err error) {
 		}
 	}
 	return m, err
-}
-
-// allCached tells whether the n bytes of f at off, a page's, are in the page cache. Kernels
-// before Linux 6.5 do not tell.
-func allCached(f *os.File, off int64, n int) bool {
-	page := os.Getpagesize()
-	var stat unix.Cachestat_t
-	err := withFD(f, func(fd uintptr) error {
-		return unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
-	})
-	return err == nil && stat.Cache == uint64((n+page-1)/page)
 }
 
 // faultAround is how many bytes of a file the kernel maps when one of them is asked for

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,7 +21,8 @@ import (
 // Linux 6.5, nothing can be seen, and told is false.
 func openCached(t *testing.T, path string, size int) (o *Object, content []byte, told bool) {
 	t.Helper()
-	content = bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	content = make([]byte, size)
+	rand.NewChaCha8([32]byte{1}).Read(content)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -128,16 +130,22 @@ func TestView_Hole(t *testing.T) {
 	}
 }
 
+// ext4 is a directory of a new file system on a disk.
+func ext4(t *testing.T, disk *harness.Device) string {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, "mkfs.ext4", "-q", "-O", "^has_journal", disk.Path)
+	run(t, "mount", disk.Path, dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	return dir
+}
+
 // A page whose reading has failed lies in the cache too: it is not seen, and nobody is caught by it.
 func TestView_Failed(t *testing.T) {
 	require.Need(t, require.Root, require.Mount)
 	const size = 24 * mib
 	disk := harness.Loop(t, 64*mib)
-	dir := t.TempDir()
-	run(t, "mkfs.ext4", "-q", "-O", "^has_journal", disk.Path)
-	run(t, "mount", disk.Path, dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
-	path := filepath.Join(dir, "disk.img")
+	path := filepath.Join(ext4(t, disk), "disk.img")
 	o, content, told := openCached(t, path, size)
 	if err := errors.Join(unix.Fsync(int(o.f.Fd())), unix.Fadvise(int(o.f.Fd()), 0, 0, unix.FADV_DONTNEED)); err != nil {
 		t.Fatal(err)
@@ -236,49 +244,69 @@ func TestMapsQuicker(t *testing.T) {
 }
 
 // Where copying is quicker, the same is seen part by part.
-func TestView_Quicker(t *testing.T) {
-	const size = mib + 5008
+func TestView_Copied(t *testing.T) {
+	const size, room = 3*mib + 5000, mib / 4
 	defer func(was bool) { mapping = was }(mapping)
 	for name, dir := range map[string]string{"in memory": tmpfs(t), "on a disk": t.TempDir()} {
 		o, content, told := openCached(t, filepath.Join(dir, "disk.img"), size)
-		for _, mapping = range []bool{true, false} {
-			for _, n := range []int{mib, size} {
+		for _, span := range []span{{0, mib}, {mib, 2 * mib}, {mib, size}, {2*mib + 4096, 2*mib + 4096 + room + 1}} {
+			n := int(span.to - span.from)
+			for _, mapping = range []bool{true, false} {
 				var got []byte
 				parts := 0
-				room := make([]byte, mib/4)
-				seen := o.View(0, n, room, func(part []byte) { got, parts = append(got, part...), parts+1 })
-				want := told && (!mapping || n == mib) || !mapping && name == "in memory"
-				if seen != want || seen && (!bytes.Equal(got, content[:n]) || parts != map[bool]int{true: 1, false: (n + len(room) - 1) / len(room)}[mapping]) {
-					t.Errorf("%s, mapping is quicker: %v: %d bytes: seen: %v, %d bytes in %d parts", name, mapping, n, seen, len(got), parts)
+				seen := o.View(span.from, n, make([]byte, room), func(part []byte) { got, parts = append(got, part...), parts+1 })
+				want, wantParts := told && n%4096 == 0, 1
+				if !mapping {
+					want, wantParts = told || inMemory(o.f), (n+room-1)/room
+				}
+				if seen != want || seen && (!bytes.Equal(got, content[span.from:span.to]) || parts != wantParts) {
+					t.Errorf("%s, mapping is quicker: %v: %v: seen: %v, %d bytes in %d parts", name, mapping, span, seen, len(got), parts)
 				}
 			}
 		}
 		mapping = false
-		if o.View(mib, mib, make([]byte, mib), func([]byte) {}) {
+		if o.View(3*mib, mib, make([]byte, mib), func([]byte) {}) {
 			t.Errorf("%s: seen beyond the end", name)
 		}
 	}
 }
 
-// What is not cached is not seen by copies either: ReadAt has the disk asked for more at once.
-func TestView_QuickerUncached(t *testing.T) {
+// What is not cached, or was not at first, is not seen by copies.
+func TestView_CopiedUncached(t *testing.T) {
 	defer func(was bool) { mapping = was }(mapping)
 	mapping = false
-	o, _, told := openCached(t, filepath.Join(t.TempDir(), "disk.img"), 8*mib)
+	require.Need(t, require.Root, require.Mount)
+	o, _, told := openCached(t, filepath.Join(ext4(t, harness.Loop(t, 64*mib)), "disk.img"), 8*mib)
 	if err := errors.Join(unix.Fsync(int(o.f.Fd())), unix.Fadvise(int(o.f.Fd()), 4*mib, 4*mib, unix.FADV_DONTNEED)); err != nil {
 		t.Fatal(err)
 	}
 	looks := 0
-	if o.View(3*mib, 2*mib, make([]byte, mib), func([]byte) { looks++ }) || looks != 0 {
-		t.Errorf("seen, in %d parts, though the half is not cached", looks)
+	see := func(off int64) bool { return o.View(off, mib, make([]byte, mib), func([]byte) { looks++ }) }
+	if see(5*mib) || looks != 0 {
+		t.Errorf("seen, in %d parts, though it is not cached", looks)
 	}
-	if seen := o.View(0, mib, make([]byte, mib), func([]byte) { looks++ }); seen != told {
+	if _, err := o.f.ReadAt(make([]byte, mib), 5*mib); err != nil { // as the kernel reads ahead
+		t.Fatal(err)
+	}
+	if told && !allCached(o.f, 5*mib, mib) {
+		t.Error("what was read is not cached")
+	}
+	if see(5*mib) || looks != 0 {
+		t.Errorf("seen, in %d parts, though it was not cached at first", looks)
+	}
+	if seen := see(0); seen != told {
 		t.Errorf("the half that is cached: seen: %v, and the kernel tells what is cached: %v", seen, told)
+	}
+	if err := unix.Fadvise(int(o.f.Fd()), 0, 4*mib, unix.FADV_DONTNEED); err != nil {
+		t.Fatal(err)
+	}
+	if looks = 0; see(0) || looks != 0 {
+		t.Errorf("seen, in %d parts, though it is not cached any more", looks)
 	}
 }
 
 // A file that is cut while it is looked at is not seen, by copies either.
-func TestView_QuickerCut(t *testing.T) {
+func TestView_CopiedCut(t *testing.T) {
 	defer func(was bool) { mapping = was }(mapping)
 	mapping = false
 	path := filepath.Join(tmpfs(t), "disk.img")

@@ -42,7 +42,8 @@ var kernels = prefer(
 // prefer is the table in the order of a processor; sha tells whether it has SHA instructions. Of these AMD's
 // begin two rounds in a cycle, and Intel's one. AMD's have vector units of 512 bits since Zen 5 (family 1Ah), but
 // for those that tell that theirs have 256 (FP256, here halves). These units begin four operations in a cycle, of
-// which each takes two, and so have room for a second set of sixteen lanes; Intel's begin two that take one.
+// which each takes two, and so have room for a second set of sixteen lanes; Intel's begin two that take one. Elsewhere
+// the pair has not been measured, and stands last.
 func prefer(maker cpuid.Vendor, family int, halves, sha bool) []kernel {
 	wide := byAVX512
 	if sha {

@@ -26,6 +26,11 @@ func TestSum_NoMemoryBehind(t *testing.T) {
 	for name, plan := range plans(t) {
 		t.Run(name, func(t *testing.T) {
 			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+			defer func() {
+				if fault := recover(); fault != nil {
+					t.Error(fault)
+				}
+			}()
 			for _, size := range []int{64, 100, 512, 4096} {
 				for _, n := range []int{many - 1, many} {
 					check(t, plan, memory[whole-n*size:whole], size, sequence(n))

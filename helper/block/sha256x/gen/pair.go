@@ -21,12 +21,14 @@ type half struct {
 // What a half needs for a moment is the same registers for both: the processor renames
 // them. Between two chunks the rows and what mixes them take the place of near.
 var (
-	halfTmp      = [4]VecPhysical{Z24, Z25, Z26, Z27}
-	halfRow      = [4]VecPhysical{Z16, Z17, Z18, Z19}
-	halfMix      = [4]VecPhysical{Z20, Z21, Z22, Z23}
-	halfOrder    = Z31
-	halfSchedule = 16 * 64 // bytes
+	halfTmp   = [4]VecPhysical{Z24, Z25, Z26, Z27}
+	halfRow   = [4]VecPhysical{Z16, Z17, Z18, Z19}
+	halfMix   = [4]VecPhysical{Z20, Z21, Z22, Z23}
+	halfOrder = Z31
 )
+
+// halfSchedule is the length of 16 words of a half, in bytes.
+const halfSchedule = 16 * 64
 
 // pairAVX512 does twice sixteen blocks in turn. With sixteen, each step waits for the one
 // before, and a processor that begins four operations on vectors in a cycle, of which each
