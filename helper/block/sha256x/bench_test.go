@@ -3,11 +3,13 @@
 package sha256x
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +97,51 @@ func BenchmarkReadAndSum(b *testing.B) {
 					digest(name, dst, data, size)
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkInTurn has every processor read its part of a file and hash it, a piece at a time, to as many buffers in turn
+// as it says: what is copied to few stays in the caches, and what is copied to many goes to memory and comes back.
+func BenchmarkInTurn(b *testing.B) {
+	const part, size = 512 << 20, 4 << 10
+	threads := runtime.GOMAXPROCS(0)
+	path := filepath.Join(b.TempDir(), "image")
+	file, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	for at := 0; at < threads*part; at += 64 << 20 {
+		if _, err := file.Write(noise(64<<20, byte(at>>26))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ buffers, piece int }{{1, 256 << 10}, {1, 1 << 20}, {16, 1 << 20}, {64, 1 << 20}} {
+		b.Run(fmt.Sprintf("buffers=%d/%dKiB", c.buffers, c.piece>>10), func(b *testing.B) {
+			buffers := make([][]byte, threads)
+			for i := range buffers {
+				buffers[i] = bytes.Repeat([]byte{1}, c.buffers*c.piece)
+			}
+			which := sequence(c.piece / size)
+			b.SetBytes(int64(threads * part))
+			for b.Loop() {
+				var done sync.WaitGroup
+				for i, all := range buffers {
+					done.Go(func() {
+						dst := make([][Size]byte, c.piece/size)
+						for at := 0; at < part; at += c.piece {
+							data := all[at%len(all):][:c.piece]
+							if _, err := file.ReadAt(data, int64(i*part+at)); err != nil {
+								b.Error(err)
+								return
+							}
+							Sum(dst, data, size, which)
+						}
+					})
+				}
+				done.Wait()
+			}
 		})
 	}
 }

@@ -65,14 +65,7 @@ func (e *eight) transpose() {
 			VINSERTI128(U8(1), e.data(l+4, 4*q), r, r)
 			VPSHUFB(swap, r, r)
 		}
-		VPUNPCKLDQ(row[1], row[0], mix[0])
-		VPUNPCKHDQ(row[1], row[0], mix[1])
-		VPUNPCKLDQ(row[3], row[2], mix[2])
-		VPUNPCKHDQ(row[3], row[2], mix[3])
-		VPUNPCKLQDQ(mix[2], mix[0], row[0])
-		VPUNPCKHQDQ(mix[2], mix[0], row[1])
-		VPUNPCKLQDQ(mix[3], mix[1], row[2])
-		VPUNPCKHQDQ(mix[3], mix[1], row[3])
+		interleave(row, mix)
 		for i, r := range row {
 			VMOVDQA(r, e.word(q+i))
 		}

@@ -83,19 +83,6 @@ func (k *kernel) loadFour(lane int, offset Register, row [4]VecPhysical, order V
 	}
 }
 
-// interleave puts the same word of four registers side by side, in each quarter: row[i]
-// has word i of every quarter of all four. It uses mix.
-func interleave(row, mix [4]VecPhysical) {
-	VPUNPCKLDQ(row[1], row[0], mix[0])
-	VPUNPCKHDQ(row[1], row[0], mix[1])
-	VPUNPCKLDQ(row[3], row[2], mix[2])
-	VPUNPCKHDQ(row[3], row[2], mix[3])
-	VPUNPCKLQDQ(mix[2], mix[0], row[0])
-	VPUNPCKHQDQ(mix[2], mix[0], row[1])
-	VPUNPCKLQDQ(mix[3], mix[1], row[2])
-	VPUNPCKHQDQ(mix[3], mix[1], row[3])
-}
-
 // exchange gives row[i] the quarters i of all four: those of row[0], second, row[2] and
 // fourth, which may be in memory. It uses mix.
 func exchange(row [4]VecPhysical, second, fourth Op, mix [4]VecPhysical) {
@@ -110,8 +97,8 @@ func exchange(row [4]VecPhysical, second, fourth Op, mix [4]VecPhysical) {
 	VSHUFI32X4(odd, mix[3], mix[2], row[3])
 }
 
-// Sums of FIPS 180-4, section 4.1.2: the exclusive or of a word turned right by three
-// counts, or, for those of the schedule, turned twice and shifted once.
+// turns is one of the sums of FIPS 180-4, section 4.1.2: the exclusive or of a word turned
+// right by three counts, or, for those of the schedule, turned twice and shifted once.
 type turns struct {
 	by    [3]int
 	shift bool // the third is a shift

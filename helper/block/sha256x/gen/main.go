@@ -108,6 +108,19 @@ func (k *kernel) rounds(round func(t int, constant Mem, last bool)) {
 	}
 }
 
+// interleave puts the same word of four registers side by side, in each part of 128 bits:
+// row[i] has word i of that part of all four. It uses mix.
+func interleave(row, mix [4]VecPhysical) {
+	VPUNPCKLDQ(row[1], row[0], mix[0])
+	VPUNPCKHDQ(row[1], row[0], mix[1])
+	VPUNPCKLDQ(row[3], row[2], mix[2])
+	VPUNPCKHDQ(row[3], row[2], mix[3])
+	VPUNPCKLQDQ(mix[2], mix[0], row[0])
+	VPUNPCKHQDQ(mix[2], mix[0], row[1])
+	VPUNPCKLQDQ(mix[3], mix[1], row[2])
+	VPUNPCKHQDQ(mix[3], mix[1], row[3])
+}
+
 // loop runs body once for each chunk.
 func (k *kernel) loop(body func()) {
 	Label("chunk")
