@@ -68,7 +68,7 @@ func BenchmarkFar(b *testing.B) {
 	t := anyBed(b)
 	names := slices.DeleteFunc(slices.Clone(peers), func(name string) bool { return name == "diskrsync" || name == "rblocksync3" })
 	for _, way := range ways {
-		b.Run("way="+way.name, func(b *testing.B) { t.far(b, way.pull, names, scattered(1)) })
+		b.Run("way="+way.name, func(b *testing.B) { t.distant(b, way.pull, names, scattered(1)) })
 	}
 }
 
@@ -76,10 +76,11 @@ func BenchmarkFar(b *testing.B) {
 // limits cat.
 func BenchmarkFarFirst(b *testing.B) {
 	t := madeUp(b)
-	b.Run("way=push", func(b *testing.B) { t.far(b, false, []string{"blockdev", "cat"}, absent) })
+	b.Run("way=push", func(b *testing.B) { t.distant(b, false, []string{"blockdev", "cat"}, absent) })
 }
 
-func (t *bed) far(b *testing.B, pull bool, names []string, prepare func(t *bed)) {
+func (t *bed) distant(b *testing.B, pull bool, names []string, prepare func(t *bed)) {
+	t.far = true
 	for _, rtt := range distances {
 		b.Run(fmt.Sprintf("rtt=%d", rtt.Milliseconds()), func(b *testing.B) {
 			t.relay.Delay(rtt)

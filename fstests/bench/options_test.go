@@ -77,8 +77,9 @@ func BenchmarkOptions(b *testing.B) {
 			most := int64(0) // used at the end, or by a spool just before
 			before := int64(0)
 			args := append([]string{"copyto", "--ignore-times"}, c.options(kept)...)
-			args = append(args, "blockdev:localhost"+t.src, t.remote(t.dst))
-			t.measureCommand(c.name, func() *exec.Cmd { return t.client.Command(b.Context(), args...) }, func() {
+			args = append(args, "blockdev:localhost"+t.src)
+			command := func() *exec.Cmd { return t.client.Command(b.Context(), append(args, t.remote(t.dst))...) }
+			t.measureCommand(c.name, command, func() {
 				if before > 0 {
 					most = max(most, used(b, kept)-before)
 				}
@@ -126,9 +127,10 @@ func delta(b *testing.B, change func(b *testing.B, path string), apply bool) {
 	if err := os.Rename(filepath.Join(t.dir, "old.img"), t.src); err != nil {
 		b.Fatal(err)
 	}
-	of, last := t.remote(filepath.Dir(t.src)), filepath.Join(kept, "1.delta")
+	last := filepath.Join(kept, "1.delta")
 	write := func(since, to string) *exec.Cmd {
-		return t.client.Command(b.Context(), "backend", "delta", "-o", "since="+since, of, filepath.Base(t.src), to)
+		dir, name := filepath.Split(t.src)
+		return t.client.Command(b.Context(), "backend", "delta", "-o", "since="+since, t.remote(dir), name, to)
 	}
 	first := filepath.Join(kept, "0.delta")
 	measured := func() *exec.Cmd { return write(first, last) }
@@ -141,9 +143,9 @@ func delta(b *testing.B, change func(b *testing.B, path string), apply bool) {
 	remove := func() { _ = os.Remove(last) }
 	if apply {
 		t.once(measured)
-		to := t.remote(filepath.Dir(t.dst))
 		measured = func() *exec.Cmd {
-			return t.client.Command(b.Context(), "backend", "apply", to, filepath.Base(t.dst), kept)
+			dir, name := filepath.Split(t.dst)
+			return t.client.Command(b.Context(), "backend", "apply", t.remote(dir), name, kept)
 		}
 		remove = func() { _ = os.Remove(t.dst) }
 	} else {

@@ -56,7 +56,7 @@ type way struct {
 }
 
 func (t *bed) way(pull bool) way {
-	w := way{t: t, ssh: "ssh " + strings.Join(t.server.SSHArgs(t.relay.Port()), " "),
+	w := way{t: t, ssh: "ssh " + strings.Join(t.server.SSHArgs(t.port()), " "),
 		from: "blockdev:localhost" + t.src, to: t.remote(t.dst), remote: "dst"}
 	if pull {
 		w.from, w.to, w.remote = t.remote(t.src), "blockdev:localhost"+t.dst, "src"
