@@ -31,14 +31,13 @@ const inMemory = "/dev/shm"
 
 // bed is a source, a target and a relay that counts. All tools and states of the target in one benchmark share it.
 //
-// Where no distance is played, runs that are timed go past the relay: it takes processor time, and for up to 40 ms the
-// kernel holds back a small packet of the server until the one before it is acknowledged, which relays do late.
+// Commands go through the relay only to be counted or delayed: it takes processor time, and for up to 40 ms the kernel
+// holds back a small packet of the server until the one before it is acknowledged, which relays do late.
 type bed struct {
 	b        *testing.B
 	server   *harness.Server
 	relay    *harness.Relay
-	far      bool // the relay plays a distance
-	past     bool // commands go past the relay
+	relayed  bool // the next commands go through the relay
 	client   *harness.Client
 	dir      string
 	src, dst string
@@ -105,10 +104,10 @@ func imageSize() (int64, error) {
 
 // port is where the next command finds the host.
 func (t *bed) port() int {
-	if t.past {
-		return t.server.Port
+	if t.relayed {
+		return t.relay.Port()
 	}
-	return t.relay.Port()
+	return t.server.Port
 }
 
 // remote is path on the host.
@@ -138,11 +137,13 @@ func (t *bed) measureCommand(name string, command func() *exec.Cmd, prepare func
 		t.warm[name] = true
 	}
 	if _, counted := t.wire[b.Name()]; !counted {
+		far := t.relayed
+		t.relayed = true
 		prepare()
 		t.once(command)
-		t.wire[b.Name()] = t.relay.Total()
+		t.relayed, t.wire[b.Name()] = far, t.relay.Total()
 	}
-	t.past, t.run = !t.far, usage{}
+	t.run = usage{}
 	b.SetBytes(t.size)
 	b.ResetTimer()
 	for range b.N {
@@ -152,7 +153,6 @@ func (t *bed) measureCommand(name string, command func() *exec.Cmd, prepare func
 		t.once(command)
 	}
 	b.StopTimer()
-	t.past = false
 	harness.Same(b, t.src, t.dst)
 	b.ReportMetric(float64(t.wire[b.Name()])/1e6, "wireMB/op")
 	if peak := t.run.peak; peak.command > 0 && peak.host > 0 { // a short process may not have been seen
@@ -165,7 +165,7 @@ func (t *bed) measureCommand(name string, command func() *exec.Cmd, prepare func
 	}
 }
 
-// once runs the command and adds up what it takes. The relay has counted it alone.
+// once runs the command and adds up what it takes. If it goes through the relay, that has counted it alone.
 func (t *bed) once(command func() *exec.Cmd) {
 	t.relay.Reset()
 	cmd := command()

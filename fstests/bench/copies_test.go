@@ -80,7 +80,7 @@ func BenchmarkFarFirst(b *testing.B) {
 }
 
 func (t *bed) distant(b *testing.B, pull bool, names []string, prepare func(t *bed)) {
-	t.far = true
+	t.relayed = true
 	for _, rtt := range distances {
 		b.Run(fmt.Sprintf("rtt=%d", rtt.Milliseconds()), func(b *testing.B) {
 			t.relay.Delay(rtt)

@@ -33,6 +33,7 @@ func BenchmarkFarEmpty(b *testing.B) {
 	for _, rtt := range distances {
 		b.Run(fmt.Sprintf("rtt=%d", rtt.Milliseconds()), func(b *testing.B) {
 			t := sparse(b, 0, 1<<40)
+			t.relayed = true
 			t.relay.Delay(rtt)
 			t.once(t.tools(false)["blockdev"])
 			for b.Loop() {
