@@ -18,7 +18,7 @@ import (
 const (
 	maxAhead  = 4  // requests that may wait for their turn
 	inboxSize = 16 // frames that may wait to be taken by a request, or for its turn
-	mostLarge = 2  // of these that are larger than wire.MaxControl: each takes a megabyte
+	mostLarge = 1  // of these that are larger than wire.MaxControl: each takes a megabyte
 )
 
 // session is one conversation. Its reader sorts the frames of the client; handle
@@ -129,7 +129,7 @@ func (s *session) read(ctx context.Context) error {
 			}
 		case last != nil && belongs(f.Type):
 			if !s.deliver(last, f) {
-				return s.breach("more than %d frames ahead, or %d large ones, for a request that waits", inboxSize, mostLarge)
+				return s.breach("more than %d frames ahead, or %d large one, for a request that waits", inboxSize, mostLarge)
 			}
 		case f.Type&wire.Optional != 0:
 			f.Release()
