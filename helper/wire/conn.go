@@ -38,11 +38,25 @@ type buffer struct {
 	pool *sync.Pool
 }
 
-var controlPool, bulkPool sync.Pool
+// payloads are the sizes of buffers, in bytes. Many frames may wait, most of them short: 64 KiB
+// for each were a fifth of the memory of a first copy.
+var payloads = [...]int{4 << 10, MaxControl, MaxBulk}
+
+var pools [len(payloads)]sync.Pool // of *buffer, of each size
 
 func init() {
-	controlPool.New = func() any { return &buffer{make([]byte, MaxControl), &controlPool} }
-	bulkPool.New = func() any { return &buffer{make([]byte, MaxBulk), &bulkPool} }
+	for i, size := range payloads {
+		pools[i].New = func() any { return &buffer{make([]byte, size), &pools[i]} }
+	}
+}
+
+// getBuffer returns a buffer for a payload of n bytes, MaxBulk at most.
+func getBuffer(n int) *buffer {
+	i := 0
+	for payloads[i] < n {
+		i++
+	}
+	return pools[i].Get().(*buffer)
 }
 
 // isLarge tells whether a payload of n bytes takes a buffer of MaxBulk. Bulk frames up to
@@ -74,11 +88,7 @@ func (r *Reader) Next() (Frame, error) {
 	if err != nil {
 		return Frame{}, err
 	}
-	pool := &controlPool
-	if isLarge(n) {
-		pool = &bulkPool
-	}
-	buf := pool.Get().(*buffer)
+	buf := getBuffer(n)
 	f := Frame{Type: t, Payload: buf.b[:n], buf: buf}
 	if _, err := io.ReadFull(r.r, f.Payload); err != nil {
 		f.Release()

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"runtime"
@@ -102,6 +103,20 @@ func TestReader_NextAllocatesNothingForALength(t *testing.T) {
 		}
 	}); n > 100<<10 {
 		t.Errorf("%d bytes for 100 headers that were refused", n)
+	}
+}
+
+// A frame that waits holds about as much memory as it needs.
+func TestReader_NextMemory(t *testing.T) {
+	for n, want := range map[int]int{8: payloads[0], payloads[0]: payloads[0], payloads[0] + 1: MaxControl, MaxControl: MaxControl, MaxControl + 1: MaxBulk, MaxBulk: MaxBulk} {
+		var head [HeaderSize]byte
+		head[0] = byte(TypeData)
+		binary.BigEndian.PutUint32(head[4:], uint32(n))
+		f, err := NewReader(io.MultiReader(bytes.NewReader(head[:]), bytes.NewReader(make([]byte, n)))).Next()
+		if err != nil || len(f.Payload) != n || cap(f.Payload) != want {
+			t.Errorf("%d bytes in a buffer of %d, %v; want %d in %d", len(f.Payload), cap(f.Payload), err, n, want)
+		}
+		f.Release()
 	}
 }
 
