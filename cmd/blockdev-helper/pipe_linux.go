@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -14,14 +15,24 @@ const (
 	outputPipe = 512 << 10
 )
 
-// enlargePipe does what it can to give the pipe f a size in bytes, and returns the size that it
-// has: 0 for what is no pipe.
-func enlargePipe(f *os.File, size int) (has int) {
+// enlargePipe does what it can: input that is no pipe stays as it is.
+func enlargePipe(f *os.File) { setSize(f, inputPipe) }
+
+// outlet is f with a larger pipe that is written with pauses. What is no pipe, or may not be as
+// large, stays as it is: half of a small pipe is one piece for sshd.
+func outlet(f *os.File) (io.WriteCloser, error) {
+	size := setSize(f, outputPipe)
+	if size < outputPipe {
+		return f, nil
+	}
+	return pace(f, size)
+}
+
+// setSize asks for a pipe of size bytes and returns what it got, 0 when it did not.
+func setSize(f *os.File, size int) (got int) {
 	_ = control(f, func(fd int) (err error) {
-		if has, err = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size); err != nil {
-			has, err = unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
-		}
+		got, err = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size)
 		return err
 	})
-	return max(has, 0)
+	return got
 }

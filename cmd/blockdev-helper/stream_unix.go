@@ -17,7 +17,7 @@ func openStream(stdin, stdout *os.File) (*stream, error) {
 	// A client that went away shows as an error of Write, which leaves time to
 	// finish the write to the device; the signal would end the program at once.
 	signal.Ignore(syscall.SIGPIPE)
-	enlargePipe(stdin, inputPipe)
+	enlargePipe(stdin)
 	in, err := pollable(stdin)
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
@@ -26,12 +26,8 @@ func openStream(stdin, stdout *os.File) (*stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("standard output: %w", err)
 	}
-	size := enlargePipe(out, outputPipe)
-	if size == 0 {
-		return &stream{in: in, out: out}, nil
-	}
-	pipe, err := pace(out, size)
-	return &stream{in: in, out: pipe}, err
+	sink, err := outlet(out)
+	return &stream{in: in, out: sink}, err
 }
 
 // pollable duplicates a pipe or socket in non-blocking mode. Anything else is
