@@ -129,7 +129,7 @@ func (s *session) read(ctx context.Context) error {
 			}
 		case last != nil && belongs(f.Type):
 			if !s.deliver(last, f) {
-				return s.breach("more than %d frames ahead, or %d large one, for a request that waits", inboxSize, mostLarge)
+				return s.breach("more than %d frames ahead, or than %d large one, for a request that waits", inboxSize, mostLarge)
 			}
 		case f.Type&wire.Optional != 0:
 			f.Release()

@@ -152,7 +152,11 @@ func TestPacedPipe_Close(t *testing.T) {
 					ended <- err
 				}()
 				if pause > 0 {
-					<-inPause
+					select {
+					case <-inPause:
+					case <-time.After(5 * time.Second):
+						t.Fatal("the Write does not pause")
+					}
 					time.AfterFunc(50*time.Millisecond, func() { close(goOn) })
 				} else {
 					time.Sleep(50 * time.Millisecond) // the Write should be under way

@@ -28,7 +28,7 @@ func outlet(f *os.File) (io.WriteCloser, error) {
 	return pace(f, size)
 }
 
-// setSize asks for a pipe of size bytes and returns what it got, 0 when it did not.
+// setSize asks for a pipe of size bytes and returns what it got, less than that when it failed.
 func setSize(f *os.File, size int) (got int) {
 	_ = control(f, func(fd int) (err error) {
 		got, err = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size)

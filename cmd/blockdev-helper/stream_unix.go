@@ -26,8 +26,11 @@ func openStream(stdin, stdout *os.File) (*stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("standard output: %w", err)
 	}
-	sink, err := outlet(out)
-	return &stream{in: in, out: sink}, err
+	paced, err := outlet(out)
+	if err != nil {
+		return nil, fmt.Errorf("standard output: %w", err)
+	}
+	return &stream{in: in, out: paced}, nil
 }
 
 // pollable duplicates a pipe or socket in non-blocking mode. Anything else is
