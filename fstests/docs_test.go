@@ -171,7 +171,7 @@ func TestDocs_Generated(t *testing.T) {
 				}
 			}
 			line := regexp.MustCompile(`(?m)^ +--blockdev-` + hyphens + ` .*` + regexp.QuoteMeta(strings.TrimSuffix(summary, ".")) + `.*$`)
-			if found := line.Find(flags); found == nil || preset != "none" && preset != "false" && !bytes.Contains(found, []byte("(default "+preset+")")) {
+			if found := line.Find(flags); found == nil || preset != "none" && preset != "false" && preset != "0" && !bytes.Contains(found, []byte("(default "+preset+")")) {
 				t.Errorf("%s: flags.md of gendocs has %q", o.Name, found)
 			}
 		}

@@ -139,6 +139,7 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 func (c *copying) stripes(ctx context.Context) error {
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
 	c.divide(streams)
+	c.widen()
 	first := c.share()
 	lead := func(ctx context.Context) error { return c.join(ctx, c.source, c.t.lead, first) }
 	return c.sharing.run(ctx, c.t.o, streams, lead, func(ctx context.Context) (func() error, error) {
@@ -170,6 +171,30 @@ const (
 func (c *copying) divide(streams int) {
 	c.streams = streams
 	c.far = streams > 1 && max(c.source.s.Fastest(), c.t.lead.s.Fastest()) >= farAway && !c.broken && c.t.o.fs.opt.Resume != resumeTrust
+}
+
+// To log in once more and to start helpers there takes the processors 0.1 s. With two
+// connections in place of one, they need a tenth less for what is sent, 0.2 s for a GiB. What
+// was there before is the copy of the night before, of which most has stayed the same.
+const (
+	wideFrom    = 1 << 30 // bytes
+	mostlyEqual = 16      // of so many bytes one may have to be sent
+)
+
+// widen has the streams use more connections where much may have to be sent.
+func (c *copying) widen() {
+	sent := c.source.opened.Size
+	if used := c.source.opened.Entry.Allocated; used >= 0 {
+		sent = min(sent, used)
+	}
+	if !c.t.isNew() {
+		sent /= mostlyEqual
+	}
+	if sent < wideFrom || c.streams < 2 {
+		return
+	}
+	c.source.s.Host().Widen()
+	c.t.lead.s.Host().Widen()
 }
 
 // share is how many parts the next range has: at the end single ones, so that all streams

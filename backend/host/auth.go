@@ -18,6 +18,7 @@ import (
 type login struct {
 	t       *target
 	agent   *agentKeys
+	byAgent bool     // the agent had a key that is offered
 	offered []string // what the host may be shown, in words
 	skipped []string // what could not be used and why
 	prompt  func()   // called before the user is asked for something

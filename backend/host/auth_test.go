@@ -98,7 +98,11 @@ func TestLogin_Keys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := base
 			change(&cfg)
-			start(t, dial(t, cfg))
+			conn := dial(t, cfg)
+			start(t, conn)
+			if !conn.Unattended() {
+				t.Error("a key in a file asks somebody")
+			}
 		})
 	}
 }
@@ -182,6 +186,9 @@ func TestLogin_Agent(t *testing.T) {
 	wantError(t, dialFails(t, cfg), KindAuth, false, "ssh-agent")
 	cfg.KeyFile, cfg.KeyUseAgent = s.KeyFile, true
 	start(t, dial(t, cfg))
+	if dial(t, cfg).Unattended() {
+		t.Error("an agent is asked again")
+	}
 	cfg.KeyFile = write(t, filepath.Join(dir, "public half"), s.Key.Line+"\n")
 	start(t, dial(t, cfg))
 	cfg.KeyFile = harness.NewKey(t, dir, "not in agent", "").File

@@ -10,6 +10,8 @@ type Conn interface {
 	// and returns its byte stream. ctx limits the start only, not the stream.
 	// Failures are of type *Error, or the error of ctx.
 	Start(ctx context.Context) (*Stream, error)
+	// Unattended tells that one more connection like this one asks nobody for anything.
+	Unattended() bool
 	// Close ends the streams and the connection.
 	Close() error
 	// Done is closed when the connection is lost or closed.

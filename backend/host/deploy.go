@@ -23,6 +23,8 @@ type remote interface {
 	// explain turns the early end of a command into an error, where the way it
 	// ended tells more about the connection than about the helper.
 	explain(p *process) *Error
+	// unattended tells that one more connection like this one asks nobody for anything.
+	unattended() bool
 	close() error
 	done() <-chan struct{}
 }
@@ -60,34 +62,6 @@ func newDeployer(cfg Config, r remote) *deployer {
 		d.logins = loginsOf(cfg)
 	}
 	return d
-}
-
-// maxLogins is how many ssh programs may log in to one host at once: each makes a
-// connection, and from ten on that have not logged in sshd drops some.
-const maxLogins = 4
-
-var (
-	loginsMu sync.Mutex
-	logins   = map[string]chan struct{}{} // by Config.Key; hold loginsMu
-)
-
-// loginsOf is the room for those who log in to a host, whatever connection they are of.
-func loginsOf(cfg Config) chan struct{} {
-	loginsMu.Lock()
-	defer loginsMu.Unlock()
-	key := cfg.Key()
-	if logins[key] == nil {
-		logins[key] = make(chan struct{}, maxLogins)
-	}
-	return logins[key]
-}
-
-// login waits until one more may log in. done is for when that is over.
-func (d *deployer) login(ctx context.Context) (done func(), err error) {
-	if d.logins == nil {
-		return func() {}, nil
-	}
-	return enter(ctx, d.logins)
 }
 
 // helperTimeout is how long a logged-in host may take to start the helper.
@@ -144,6 +118,9 @@ func (d *deployer) Close() error {
 	wg.Wait()
 	return d.remote.close()
 }
+
+// Unattended implements Conn.
+func (d *deployer) Unattended() bool { return d.remote.unattended() }
 
 // Done implements Conn.
 func (d *deployer) Done() <-chan struct{} { return d.remote.done() }

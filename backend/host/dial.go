@@ -18,6 +18,7 @@ import (
 type link struct {
 	client *ssh.Client
 	below  []*ssh.Client // jump hosts, the nearest first
+	agent  bool          // an agent had a key to offer, here or on the way
 	wire   *meteredConn
 }
 
@@ -35,7 +36,7 @@ func dialNative(ctx context.Context, cfg Config) (*native, error) {
 		return nil, err
 	}
 	pulse := &heartbeat{interval: time.Duration(cfg.KeepAlive), wire: k.wire}
-	return newNative(cfg.Host, k.client, k.below, pulse), nil
+	return newNative(cfg.Host, k, pulse), nil
 }
 
 // handshake speaks SSH on a fresh connection and logs in. It closes raw when it
@@ -77,7 +78,7 @@ func handshake(ctx context.Context, t *target, raw net.Conn, limit time.Duration
 		return nil, handshakeError(l, watch, nil, true, watch.cause())
 	}
 	fs.Debugf(t.name, "connected to %s, server %q, cipher %s", t.address(), conn.ServerVersion(), cipherOf(conn))
-	return &link{client: ssh.NewClient(conn, channels, requests), wire: wire}, nil
+	return &link{client: ssh.NewClient(conn, channels, requests), agent: l.byAgent, wire: wire}, nil
 }
 
 // handshakeError tells apart why a handshake failed.

@@ -142,7 +142,7 @@ func heartbeats(t *testing.T, jump bool) {
 		t.Fatal(err)
 	}
 	const interval = 50 * time.Millisecond
-	n := newNative(cfg.Host, k.client, k.below, &heartbeat{interval: interval, wire: k.wire})
+	n := newNative(cfg.Host, k, &heartbeat{interval: interval, wire: k.wire})
 	defer n.close()
 	relay.Reset()
 	// Answers come late, so that every other interval has no sign of life.

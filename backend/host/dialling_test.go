@@ -144,3 +144,86 @@ func TestHost_connect_additional(t *testing.T) {
 		s.Release()
 	}
 }
+
+// Where much is sent, the sessions are spread over two connections evenly, also when all are wanted at once.
+func TestHost_Widen(t *testing.T) {
+	harness.Goroutines(t)
+	for name, c := range map[string]struct {
+		connections int  // the option
+		attended    bool // somebody would be asked
+		want        int
+	}{
+		"by itself":          {0, false, wideConnections},
+		"with an agent":      {0, true, 1},
+		"the user wants one": {1, false, 1},
+		"three":              {3, true, 3},
+	} {
+		h := newFakeHost(t, Config{Connections: c.connections})
+		all := []*Session{session(t, h.Host)}
+		h.conns[0].attended = c.attended
+		h.Widen()
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				s := session(t, h.Host)
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, s)
+			})
+		}
+		wg.Wait()
+		if n := len(h.conns); n != c.want {
+			t.Errorf("%s: %d connections, want %d", name, n, c.want)
+		}
+		for _, s := range all {
+			if n := s.conn.sessions; c.want > 1 && n > 2 {
+				t.Errorf("%s: %d sessions on a connection", name, n)
+			}
+			s.Release()
+		}
+		h.CloseIdle()
+		for range 2 {
+			all = append(all, session(t, h.Host))
+		}
+		if n := len(h.Host.conns); c.connections == 0 && n != 1 {
+			t.Errorf("%s: %d connections for those that come after", name, n)
+		}
+		for _, s := range all[4:] {
+			s.Release()
+		}
+	}
+}
+
+// Of those who come while the second connection is made, half wait for it and half go on.
+func TestHost_Widen_waits(t *testing.T) {
+	harness.Goroutines(t)
+	h := newGated(t, Config{})
+	first := session(t, h.Host)
+	h.Widen()
+	h.shut()
+	got := make(chan *Session, 3)
+	ctx := &waited{Context: t.Context(), waiting: make(chan struct{}, 3)}
+	for range 3 {
+		go func() {
+			s, err := h.Session(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- s
+		}()
+	}
+	var second *Session
+	quickly(t, "going on beside", func() { second = <-got })
+	if second.conn != first.conn || len(h.begun) != 1 {
+		t.Errorf("on a connection of its own, dialled %d times", len(h.begun))
+	}
+	h.answer <- nil
+	third, fourth := <-got, <-got
+	if third.conn != fourth.conn || third.conn == first.conn {
+		t.Error("not two on each connection")
+	}
+	for _, s := range []*Session{first, second, third, fourth} {
+		s.Release()
+	}
+}

@@ -49,6 +49,10 @@ func (r *program) close() error {
 
 func (r *program) done() <-chan struct{} { return r.closed }
 
+// unattended implements remote: what ssh asks is not known here, and each of its helpers has a
+// connection of its own anyway.
+func (r *program) unattended() bool { return false }
+
 // run implements remote. Pipes are made here rather than by os/exec, whose
 // Wait would close them while somebody still reads.
 func (r *program) run(ctx context.Context, command string) (*process, error) {

@@ -15,10 +15,12 @@ import (
 
 // fakeConn is a connection whose helpers run in this process.
 type fakeConn struct {
+	attended bool // somebody may be asked for another one
+	done     chan struct{}
+	once     sync.Once
+
 	mu      sync.Mutex
 	streams []*Stream // hold mu
-	done    chan struct{}
-	once    sync.Once
 }
 
 func (c *fakeConn) Start(ctx context.Context) (*Stream, error) {
@@ -46,6 +48,8 @@ func (c *fakeConn) Close() error {
 	})
 	return nil
 }
+
+func (c *fakeConn) Unattended() bool { return !c.attended }
 
 func (c *fakeConn) Done() <-chan struct{} { return c.done }
 

@@ -14,20 +14,21 @@ import (
 type native struct {
 	host   string
 	client *ssh.Client
+	agent  bool           // see link
 	lost   chan struct{}  // closed when the connection has ended
 	below  []*ssh.Client  // jump hosts, the nearest first; closed when client has ended
 	helper sync.WaitGroup // goroutines of this connection
 }
 
-func newNative(host string, client *ssh.Client, below []*ssh.Client, pulse *heartbeat) *native {
-	n := &native{host: host, client: client, below: below, lost: make(chan struct{})}
+func newNative(host string, k *link, pulse *heartbeat) *native {
+	n := &native{host: host, client: k.client, agent: k.agent, below: k.below, lost: make(chan struct{})}
 	n.helper.Go(func() {
 		defer close(n.lost)
-		_ = client.Wait()
+		_ = n.client.Wait()
 		n.closeBelow()
 	})
 	if pulse.interval > 0 {
-		n.helper.Go(func() { pulse.run(client, n.abandon, n.lost) })
+		n.helper.Go(func() { pulse.run(n.client, n.abandon, n.lost) })
 	}
 	return n
 }
@@ -55,6 +56,10 @@ func (n *native) closeBelow() {
 }
 
 func (n *native) done() <-chan struct{} { return n.lost }
+
+// unattended implements remote. An agent may want its user to confirm or to touch a key; a
+// password that was typed is kept.
+func (n *native) unattended() bool { return !n.agent }
 
 // run implements remote. When ctx ends first, the late channel is closed and
 // the other commands on the connection go on. A connection that is lost is not

@@ -64,7 +64,7 @@ func TestOptions_Set(t *testing.T) {
 		t.Fatal(err)
 	}
 	if opt.Host != "db" || opt.Port != "2222" || !slices.Equal(opt.SSH, fs.SpaceSepList{"ssh", "-i", "a b"}) || !opt.Sudo ||
-		opt.IdleTimeout != fs.Duration(5*time.Minute) || opt.Streams != 2 || opt.Connections != 1 || opt.User != "" || len(opt.Ciphers) != 0 {
+		opt.IdleTimeout != fs.Duration(5*time.Minute) || opt.Streams != 2 || opt.Connections != 0 || opt.User != "" || len(opt.Ciphers) != 0 {
 		t.Errorf("got %+v", opt.Config)
 	}
 }

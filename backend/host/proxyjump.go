@@ -51,6 +51,7 @@ func connect(ctx context.Context, cfg Config, via []string, depth int) (*link, e
 		return nil, err
 	}
 	upper.below = append(lower.below, lower.client)
+	upper.agent = upper.agent || lower.agent
 	return upper, nil
 }
 

@@ -210,6 +210,9 @@ func TestDial_ProxyJump(t *testing.T) {
 	for _, alias := range []string{"three", "nested"} {
 		d := dial(t, Config{Host: alias, SSHConfig: config})
 		start(t, d)
+		if !d.Unattended() {
+			t.Errorf("%s: keys in files ask somebody", alias)
+		}
 		for _, s := range []*harness.Server{first, second, last} {
 			if strings.Count(s.Log(), "Accepted publickey") < 2 { // one is the harness's own
 				t.Errorf("%s did not go through port %d", alias, s.Port)
@@ -222,6 +225,12 @@ func TestDial_ProxyJump(t *testing.T) {
 	}
 	wantError(t, dialFails(t, Config{Host: "loop", SSHConfig: config}), KindConfig, false, "loop", "ProxyJump")
 	wantError(t, dialFails(t, Config{Host: "nowhere", SSHConfig: config}), KindConnect, true, "nowhere", "127.0.0.1:1")
+
+	// An agent may ask its user at a jump host too.
+	write(t, config, block("one", first, "IdentityAgent "+serveAgent(t, rawKey(t, first.KeyFile)))+block("three", last, "ProxyJump one"))
+	if dial(t, Config{Host: "three", SSHConfig: config}).Unattended() {
+		t.Error("the agent of the jump host is asked again")
+	}
 
 	// A jump host with an unknown key is refused before anything is sent through it.
 	write(t, config, block("one", first)+block("three", last, "ProxyJump one"))

@@ -28,9 +28,8 @@ var comparing = []string{"check", "checksum", "cryptcheck", "hashsum", "lsf", "l
 var comparingCalls = []string{"operations/check"}
 
 // gcPercent is less than Go's default: SSH throws away memory for every packet, which would
-// make up half of what a transfer occupies. With half of the default, collecting it took a
-// twelfth of the processor time of a first copy from a host.
-const gcPercent = 60
+// make up half of what a transfer occupies.
+const gcPercent = 50
 
 func main() {
 	if os.Getenv("GOGC") == "" {
