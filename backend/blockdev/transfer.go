@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/rclone/rclone/fs"
@@ -139,10 +140,17 @@ func (c *copying) work(ctx context.Context, src fs.ObjectInfo) error {
 func (c *copying) stripes(ctx context.Context) error {
 	streams := min(c.t.streams(c.source.opened.Entry.Rotational), c.parts.left()+c.trusting.left())
 	c.divide(streams)
-	c.widen()
 	first := c.share()
-	lead := func(ctx context.Context) error { return c.join(ctx, c.source, c.t.lead, first) }
+	widening, narrow := context.WithCancel(ctx)
+	defer narrow()
+	left := int64(c.parts.left()) * block.StripeSize
+	widen := sync.OnceFunc(func() { c.widen(widening, left) })
+	lead := func(ctx context.Context) error {
+		defer narrow() // nothing is left
+		return c.join(ctx, c.source, c.t.lead, first)
+	}
 	return c.sharing.run(ctx, c.t.o, streams, lead, func(ctx context.Context) (func() error, error) {
+		widen()
 		src, dst, err := c.t.follow(ctx, c.source)
 		return func() error {
 			defer dst.close()
@@ -181,20 +189,20 @@ const (
 	mostlyEqual = 16      // of so many bytes one may have to be sent
 )
 
-// widen has the streams use more connections where much may have to be sent.
-func (c *copying) widen() {
-	sent := c.source.opened.Size
+// widen has half of the streams use a second connection where much may have to be sent, of
+// at most so many bytes.
+func (c *copying) widen(ctx context.Context, sent int64) {
 	if used := c.source.opened.Entry.Allocated; used >= 0 {
 		sent = min(sent, used)
 	}
 	if !c.t.isNew() {
 		sent /= mostlyEqual
 	}
-	if sent < wideFrom || c.streams < 2 {
+	if sent < wideFrom {
 		return
 	}
-	c.source.s.Host().Widen()
-	c.t.lead.s.Host().Widen()
+	c.source.s.Widen(ctx, c.streams/2)
+	c.t.lead.s.Widen(ctx, c.streams/2)
 }
 
 // share is how many parts the next range has: at the end single ones, so that all streams

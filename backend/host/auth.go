@@ -16,12 +16,12 @@ import (
 // login gathers the ways to log in to one target and what became of them, for
 // the message when none is accepted.
 type login struct {
-	t       *target
-	agent   *agentKeys
-	byAgent bool     // the agent had a key that is offered
-	offered []string // what the host may be shown, in words
-	skipped []string // what could not be used and why
-	prompt  func()   // called before the user is asked for something
+	t        *target
+	agent    *agentKeys
+	attended bool     // see link
+	offered  []string // what the host may be shown, in words
+	skipped  []string // what could not be used and why
+	prompt   func()   // called before the user is asked for something
 }
 
 // methods lists the ways to log in, the most specific first. Close the login
@@ -43,10 +43,10 @@ func (l *login) methods() ([]ssh.AuthMethod, error) {
 			return nil, refuse(l.t.name, "log in", KindConfig, "option pass: %w: set it with \"rclone config\" or \"rclone obscure\"", err)
 		}
 		l.offered = append(l.offered, "the password")
-		list = append(list, passwordMethods(func() (string, error) { return password, nil })...)
+		list = append(list, l.passwordMethods(func() (string, error) { return password, nil })...)
 	case cfg.AskPassword:
 		l.offered = append(l.offered, "the password typed")
-		list = append(list, passwordMethods(l.ask)...)
+		list = append(list, l.passwordMethods(l.ask)...)
 	}
 	return list, nil
 }
@@ -154,8 +154,9 @@ func (l *login) namedKey() ([]ssh.Signer, error) {
 }
 
 // passwordMethods offers a password in both ways that servers ask for one.
-func passwordMethods(password func() (string, error)) []ssh.AuthMethod {
+func (l *login) passwordMethods(password func() (string, error)) []ssh.AuthMethod {
 	answer := func(_, _ string, questions []string, echos []bool) ([]string, error) {
+		l.attended = true
 		answers := make([]string, len(questions))
 		for i := range questions {
 			// What is shown while typing is not the question for the password.
@@ -181,6 +182,7 @@ var typed = struct {
 
 // ask gets the password from the user, once per host.
 func (l *login) ask() (string, error) {
+	l.attended = true
 	typed.mu.Lock()
 	defer typed.mu.Unlock()
 	if password, ok := typed.passwords[l.account()]; ok {

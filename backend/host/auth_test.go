@@ -273,7 +273,9 @@ func TestLogin_Password(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg, attempts := passwordServer(t, "right", interactive)
 			cfg.Pass = hide(t, "right")
-			dial(t, cfg)
+			if dial(t, cfg).Unattended() == interactive { // the questions may be for a code
+				t.Errorf("whether somebody is asked: %v", !interactive)
+			}
 			cfg.Pass = hide(t, "wrong")
 			wantError(t, dialFails(t, cfg), KindAuth, false, "the password")
 			if *attempts != 2 {
@@ -293,7 +295,9 @@ func TestLogin_AskPassword(t *testing.T) {
 	typed.mu.Lock()
 	typed.passwords[account] = "right"
 	typed.mu.Unlock()
-	dial(t, cfg)
+	if dial(t, cfg).Unattended() {
+		t.Error("a password that was typed, which may be for one time, is used again")
+	}
 	typed.mu.Lock()
 	typed.passwords[account] = "stale"
 	typed.mu.Unlock()

@@ -18,8 +18,12 @@ import (
 type link struct {
 	client *ssh.Client
 	below  []*ssh.Client // jump hosts, the nearest first
-	agent  bool          // an agent had a key to offer, here or on the way
 	wire   *meteredConn
+
+	// attended tells that another login may ask somebody, here or on the way: an agent had a
+	// key to offer, which its user may have to confirm or to touch, a password was typed, which
+	// may be for one time, or the host has asked questions, as those who send a code do.
+	attended bool
 }
 
 func (k *link) close() {
@@ -78,7 +82,7 @@ func handshake(ctx context.Context, t *target, raw net.Conn, limit time.Duration
 		return nil, handshakeError(l, watch, nil, true, watch.cause())
 	}
 	fs.Debugf(t.name, "connected to %s, server %q, cipher %s", t.address(), conn.ServerVersion(), cipherOf(conn))
-	return &link{client: ssh.NewClient(conn, channels, requests), agent: l.byAgent, wire: wire}, nil
+	return &link{client: ssh.NewClient(conn, channels, requests), attended: l.attended, wire: wire}, nil
 }
 
 // handshakeError tells apart why a handshake failed.

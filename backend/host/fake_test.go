@@ -15,7 +15,8 @@ import (
 
 // fakeConn is a connection whose helpers run in this process.
 type fakeConn struct {
-	attended bool // somebody may be asked for another one
+	attended bool  // somebody may be asked for another one
+	failure  error // of Start
 	done     chan struct{}
 	once     sync.Once
 
@@ -24,6 +25,9 @@ type fakeConn struct {
 }
 
 func (c *fakeConn) Start(ctx context.Context) (*Stream, error) {
+	if c.failure != nil {
+		return nil, c.failure
+	}
 	near, far := net.Pipe()
 	p := &process{stdin: near, stdout: near, stderr: &tail{}, exited: make(chan struct{}), kill: func() { near.Close() }}
 	go func() {

@@ -170,7 +170,7 @@ func (a *agentKeys) signers(l *login) []ssh.Signer {
 
 // fromAgent notes keys of the agent as offered.
 func (l *login) fromAgent(signers ...ssh.Signer) []ssh.Signer {
-	l.byAgent = l.byAgent || len(signers) > 0
+	l.attended = l.attended || len(signers) > 0
 	for _, s := range signers {
 		l.offered = append(l.offered, "ssh-agent ("+ssh.FingerprintSHA256(s.PublicKey())+")")
 	}

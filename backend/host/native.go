@@ -12,16 +12,16 @@ import (
 // native is the remote that speaks SSH in this process. One connection carries
 // a channel for each command.
 type native struct {
-	host   string
-	client *ssh.Client
-	agent  bool           // see link
-	lost   chan struct{}  // closed when the connection has ended
-	below  []*ssh.Client  // jump hosts, the nearest first; closed when client has ended
-	helper sync.WaitGroup // goroutines of this connection
+	host     string
+	client   *ssh.Client
+	attended bool           // see link
+	lost     chan struct{}  // closed when the connection has ended
+	below    []*ssh.Client  // jump hosts, the nearest first; closed when client has ended
+	helper   sync.WaitGroup // goroutines of this connection
 }
 
 func newNative(host string, k *link, pulse *heartbeat) *native {
-	n := &native{host: host, client: k.client, agent: k.agent, below: k.below, lost: make(chan struct{})}
+	n := &native{host: host, client: k.client, attended: k.attended, below: k.below, lost: make(chan struct{})}
 	n.helper.Go(func() {
 		defer close(n.lost)
 		_ = n.client.Wait()
@@ -57,9 +57,8 @@ func (n *native) closeBelow() {
 
 func (n *native) done() <-chan struct{} { return n.lost }
 
-// unattended implements remote. An agent may want its user to confirm or to touch a key; a
-// password that was typed is kept.
-func (n *native) unattended() bool { return !n.agent }
+// unattended implements remote.
+func (n *native) unattended() bool { return !n.attended }
 
 // run implements remote. When ctx ends first, the late channel is closed and
 // the other commands on the connection go on. A connection that is lost is not

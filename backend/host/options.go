@@ -226,9 +226,9 @@ trip.`,
 		Help: `Number of SSH connections that carry the streams.
 
 One connection is limited by one processor core at each end (roughly 500 MB/s to
-1 GB/s), so more than one helps on fast networks. 0 means one, and a second one for
-a transfer that may have to send a GiB or more, unless an ssh-agent was asked to log
-in: it may want its user to confirm that.`,
+1 GB/s), so more than one helps on fast networks. 0 means one, and for a transfer
+that may have to send a GiB or more a second one, if it can be had within seconds
+and without asking anybody.`,
 		Advanced: true,
 	}, {
 		Name:    "hash_limit",

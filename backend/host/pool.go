@@ -26,7 +26,7 @@ type Host struct {
 	mu       sync.Mutex
 	conns    []*connection        // hold mu
 	dialling *dialling            // nil when nobody dials; hold mu
-	wide     bool                 // see Widen; hold mu
+	wide     bool                 // a second connection was tried, see Widen; hold mu
 	idle     []*Session           // the one used last is at the end; hold mu
 	timer    *time.Timer          // closes what is idle; hold mu
 	lost     time.Time            // when a session broke last; hold mu
@@ -85,18 +85,21 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := conn.Start(ctx)
+	s, err := h.startOn(ctx, conn)
 	if err != nil {
 		h.noteLost(err)
 		h.leave(conn)
-		return nil, err
 	}
-	s, err := newSession(ctx, h, conn, stream)
+	return s, err
+}
+
+// startOn starts a helper over conn.
+func (h *Host) startOn(ctx context.Context, conn *connection) (*Session, error) {
+	stream, err := conn.Start(ctx)
 	if err != nil {
-		h.leave(conn)
 		return nil, err
 	}
-	return s, nil
+	return newSession(ctx, h, conn, stream)
 }
 
 // takeIdle returns an idle session that is alive, or nil.
@@ -114,6 +117,70 @@ func (h *Host) takeIdle() *Session {
 	return nil
 }
 
+// connect returns a connection with room for one more session, which it counts.
+// Sessions are spread over cfg.Connections connections; more are made only when
+// those are full. One dials at a time, without the lock; who needs a connection
+// meanwhile waits for that one and shares its failure.
+func (h *Host) connect(ctx context.Context) (*connection, error) {
+	var failed error // of dialling: then any connection with room will do
+	for {
+		h.mu.Lock()
+		h.forgetLost()
+		best := h.roomiest()
+		spread := best != nil && best.sessions > 0 && len(h.conns) < h.cfg.Connections
+		if best != nil && (!spread || h.dialling != nil || failed != nil) {
+			best.sessions++
+			h.mu.Unlock()
+			return best, nil
+		}
+		if failed != nil {
+			h.mu.Unlock()
+			return nil, failed
+		}
+		if h.dialling == nil {
+			h.dialling = &dialling{done: make(chan struct{})}
+			go h.dialOne(context.WithoutCancel(ctx), h.dialling)
+		}
+		d := h.dialling
+		h.mu.Unlock()
+		select {
+		case <-d.done:
+			failed = d.err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// roomiest is the connection with the fewest sessions that can take one more, or
+// nil. Hold mu.
+func (h *Host) roomiest() (best *connection) {
+	for _, c := range h.conns {
+		if c.sessions < maxSessions && (best == nil || c.sessions < best.sessions) {
+			best = c
+		}
+	}
+	return best
+}
+
+// dialling is an attempt to connect. err is valid when done is closed.
+type dialling struct {
+	done chan struct{}
+	err  error
+}
+
+func (h *Host) dialOne(ctx context.Context, d *dialling) {
+	conn, err := h.dial(ctx, h.cfg)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d.err = err; err == nil {
+		h.conns = append(h.conns, &connection{Conn: conn})
+		h.schedule() // when nobody wants it any more
+	}
+	h.dialling = nil
+	close(d.done)
+}
+
 // forgetLost drops connections that broke. Hold mu.
 func (h *Host) forgetLost() {
 	kept := h.conns[:0]
@@ -124,8 +191,14 @@ func (h *Host) forgetLost() {
 			kept = append(kept, c)
 		}
 	}
-	clear(h.conns[len(kept):])
-	h.conns = kept
+	h.keep(kept)
+}
+
+// keep replaces the connections by those that are left. Hold mu.
+func (h *Host) keep(conns []*connection) {
+	clear(h.conns[len(conns):])
+	h.conns = conns
+	h.wide = h.wide && len(conns) > 0
 }
 
 // leave uncounts a session that ended.
@@ -214,9 +287,7 @@ func (h *Host) CloseIdle() {
 			c.Close()
 		}
 	}
-	clear(h.conns[len(kept):])
-	h.conns = kept
-	h.wide = h.wide && len(kept) > 0
+	h.keep(kept)
 }
 
 // CloseIdle closes idle sessions and connections of all hosts.

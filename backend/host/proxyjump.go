@@ -51,7 +51,7 @@ func connect(ctx context.Context, cfg Config, via []string, depth int) (*link, e
 		return nil, err
 	}
 	upper.below = append(lower.below, lower.client)
-	upper.agent = upper.agent || lower.agent
+	upper.attended = upper.attended || lower.attended
 	return upper, nil
 }
 

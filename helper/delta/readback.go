@@ -54,6 +54,9 @@ func (rc *receiver) note(e *extent, what verify) {
 
 // readBack reads what was noted, after the sync.
 func (rc *receiver) readBack(ctx context.Context) error {
+	if len(rc.written) == 0 {
+		return nil
+	}
 	buf := block.GetBuffer()
 	defer block.PutBuffer(buf)
 	digests := getSums(rc.r.BlockSize)
