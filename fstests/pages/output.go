@@ -13,9 +13,9 @@ var (
 	stamp    = regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
 	duration = regexp.MustCompile(`\b(?:\d+(?:\.\d+)?(?:ms|µs|h|m|s|d))+\b|\b\d+:\d\d(?::\d\d)?\b`)
 	uuid     = regexp.MustCompile(`\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`)
-	sum      = regexp.MustCompile(`\b[0-9a-f]{8,}\b`)
+	sum      = regexp.MustCompile(`\b(?:\d+\.)?[0-9a-f]{8,}\b`) // or a fraction with so many digits
 	number   = regexp.MustCompile(`\d+(?:[.,:]\d+)*(?: ?[KMGTP]i?B?(?:yte)?\b|%| B\b| Bytes?\b)?`)
-	nought   = regexp.MustCompile(`^[0.,:]+(\D|$)`)
+	nought   = regexp.MustCompile(`^[0.,:]+([^0-9.,:]|$)`)
 )
 
 // plainOutput replaces times by a word, and sizes, rates, sums and other numbers by another. Zero stays, since it tells

@@ -119,6 +119,7 @@ func TestShows(t *testing.T) {
 2026/11/26 09:24:33 INFO  : mail: scanned 64Mi, changed 1.5Mi, zeroed 0, on the wire 41.009Ki, in 650ms
 d0f3c1a2b4c5d6e7  mail
  a   b
+took 0.0416117
 `
 	for _, c := range []struct {
 		want  string
@@ -127,6 +128,8 @@ d0f3c1a2b4c5d6e7  mail
 		{"INFO  : mail: scanned 1Gi, changed 3.2Gi, zeroed 0, on the wire 1.02Mi, in 1m3.5s\nffffffffffffffff mail", true},
 		{"INFO : mail: scanned ... in 1s", true},
 		{"...\na b", true},
+		{"took 0.245090557", true}, // which could be the digits of a sum
+		{"took 0", false},
 		{"a b\n0123456789abcdef mail", false}, // another order
 		{"INFO : mail: scanned 1Gi, changed 0, zeroed 0, on the wire 1Ki, in 1s", false},           // something was changed
 		{"INFO : mail: scanned 1Gi, changed 1Mi, zeroed 1Mi, on the wire 1Ki, in 1s", false},       // nothing was zeroed
