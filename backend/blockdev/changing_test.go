@@ -109,3 +109,30 @@ func TestDevice_ForceOne(t *testing.T) {
 	}
 	holds(t, d, data)
 }
+
+// A further stream is not opened on another machine that the same name leads to.
+func TestLease_again(t *testing.T) {
+	file := t.TempDir() + "/img"
+	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := newFs(t, "blockdev:localhost"+filepath.Dir(file)).(*Fs)
+	at, err := f.place("img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := openSource(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	more, err := l.again(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	more.close()
+	l.s.Hello.BootID = "another"
+	if _, err := l.again(t.Context()); err == nil || !strings.Contains(err.Error(), "localhost leads to another machine") {
+		t.Errorf("got %v", err)
+	}
+}

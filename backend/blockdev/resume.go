@@ -98,7 +98,7 @@ func isLost(err error) bool { return lost(err) != nil }
 // restarted tells whether the host of two sessions may have been started anew in
 // between: what was not durable is lost then, and names may lead elsewhere.
 func restarted(old, now *host.Session) bool {
-	return old.Hello.BootID == "" || old.Hello.BootID != now.Hello.BootID
+	return !now.SameBoot(old)
 }
 
 func retryOption() fs.Option {

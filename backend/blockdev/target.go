@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -79,7 +80,12 @@ func (l *lease) again(ctx context.Context) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.same(more, false); err != nil {
+	if l.s.Hello.BootID != more.s.Hello.BootID { // where numbers of devices may be the same
+		err = fmt.Errorf("%s leads to another machine than before", l.s.Host())
+	} else {
+		err = l.same(more, false)
+	}
+	if err != nil {
 		more.close()
 		return nil, err
 	}

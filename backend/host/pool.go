@@ -118,7 +118,7 @@ func (h *Host) takeIdle() *Session {
 }
 
 // connect returns a connection with room for one more session, which it counts.
-// Sessions are spread over cfg.Connections connections; more are made only when
+// Sessions are spread over cfg.Connections connections, 0 being one; more are made only when
 // those are full. One dials at a time, without the lock; who needs a connection
 // meanwhile waits for that one and shares its failure.
 func (h *Host) connect(ctx context.Context) (*connection, error) {

@@ -120,6 +120,12 @@ func (s *Session) Host() *Host { return s.host }
 // Local tells whether the helper runs in this process.
 func (s *Session) Local() bool { return s.conn == nil }
 
+// SameBoot tells whether the helpers of both are known to run on the same machine, which was
+// not started anew in between. What is not known is no.
+func (s *Session) SameBoot(o *Session) bool {
+	return s.Hello.BootID != "" && s.Hello.BootID == o.Hello.BootID
+}
+
 // Wire is the number of bytes that crossed the network in both directions.
 func (s *Session) Wire() int64 {
 	if s.Local() {

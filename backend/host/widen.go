@@ -27,7 +27,7 @@ func (s *Session) Widen(ctx context.Context, n int) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, widenLimit)
 	defer cancel()
-	if err := s.host.widen(ctx, s.Hello.BootID, n); err != nil {
+	if err := s.host.widen(ctx, s, n); err != nil {
 		fs.Debugf(s.host, "going on with one connection: %v", err)
 	}
 }
@@ -46,10 +46,9 @@ func (h *Host) mayWiden(first *connection) bool {
 // errElsewhere is of a name that leads to several machines.
 var errElsewhere = errors.New("the second connection leads to another machine, or to one that does not tell which it is")
 
-// widen adds a connection with n idle sessions. It is not used before a helper of the machine
-// that was started as boot says has answered over it: a host may let in whom it then refuses to
-// run anything.
-func (h *Host) widen(ctx context.Context, boot string, n int) error {
+// widen adds a connection with n idle sessions. It is not used before helpers on the machine of
+// first have answered over it: a host may let in whom it then refuses to run anything.
+func (h *Host) widen(ctx context.Context, first *Session, n int) error {
 	dialled, err := h.dial(ctx, h.cfg)
 	if err != nil {
 		return err
@@ -61,7 +60,7 @@ func (h *Host) widen(ctx context.Context, boot string, n int) error {
 		g.Go(func() error {
 			s, err := h.startOn(working, conn)
 			sessions[i] = s
-			if err == nil && (boot == "" || s.Hello.BootID != boot) {
+			if err == nil && !s.SameBoot(first) {
 				err = errElsewhere
 			}
 			return err
